@@ -1,0 +1,23 @@
+"""Who makes a request, as the access token told: all that the floors below `http/` learn of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """A local user at one of their devices.
+
+    `device_id` is None for application services that act without a device. `app_service` is the
+    id of the application service whose token was used. `token_hash` names the access token in
+    the store (never the token itself).
+    """
+
+    user_id: str
+    device_id: str | None
+    is_guest: bool = False
+    is_admin: bool = False
+    is_suspended: bool = False
+    app_service: str | None = None
+    token_hash: bytes = b""
