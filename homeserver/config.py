@@ -1,0 +1,280 @@
+"""Every option of the server: its name, type, default, check and explanation, each said once.
+
+Rules of this file: a section is a frozen struct; an explanation is the `description` of its field
+and feeds `homeserver generate-config`; a check is a type, a `Meta` bound or a `__post_init__` that
+raises ValueError. How a file is read into these types: `config_file.py`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+SERVER_NAME = re.compile(r"(?:[0-9A-Za-z.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+EMBEDDED = "embedded"
+
+
+def about(text: str) -> Meta:
+    """The explanation of an option, as the generated config shows it."""
+    return Meta(description=text)
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all sections of the config share: immutable, by name only, no unknown keys."""
+
+
+class Tls(Section, frozen=True):
+    certificate: Annotated[Path, about("PEM file: the certificate and the chain below it.")]
+    private_key: Annotated[Path, about("PEM file: the certificate's private key.")]
+
+
+Resource = Literal["client", "federation", "metrics"]
+
+
+class Listener(Section, frozen=True):
+    address: Annotated[str, about("The address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
+    port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)], about("The port; 0 lets the system choose one.")
+    ] = 8008
+    resources: Annotated[
+        tuple[Resource, ...],
+        about("What is served here: client (the client-server API), federation, metrics."),
+    ] = ("client", "federation")
+    x_forwarded: Annotated[
+        bool,
+        about("Behind a reverse proxy: take the caller's address from its X-Forwarded-For."),
+    ] = False
+    tls: Annotated[
+        Tls | None, about("Serve HTTPS: {certificate: tls.crt, private_key: tls.key}.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if not self.resources:
+            raise ValueError("`resources` must name at least one of client, federation, metrics")
+
+
+class Registration(Section, frozen=True):
+    enabled: Annotated[bool, about("May people make accounts for themselves?")] = False
+    requires_token: Annotated[
+        bool, about("Only with a registration token that an admin has made.")
+    ] = True
+    shared_secret: Annotated[
+        str | None,
+        about("Who knows this secret makes accounts: `homeserver register` and other tools."),
+    ] = None
+    guests: Annotated[bool, about("May people look around without an account?")] = False
+
+
+class Password(Section, frozen=True):
+    bcrypt_rounds: Annotated[
+        Annotated[int, Meta(ge=4, le=20)],
+        about("The cost of one password check: each round more doubles it (12: a quarter second)."),
+    ] = 12
+    minimum_length: Annotated[
+        Annotated[int, Meta(ge=1, le=72)], about("New passwords have at least so many characters.")
+    ] = 8
+
+
+class RateLimit(Section, frozen=True):
+    per_second: Annotated[Annotated[float, Meta(gt=0)], about("So many a second, in the long run.")]
+    burst: Annotated[Annotated[int, Meta(ge=1)], about("So many at once.")]
+
+
+class RateLimits(Section, frozen=True):
+    enabled: Annotated[bool, about("Switch off for test peers and benchmarks only.")] = True
+    default: Annotated[RateLimit, about("Ordinary requests, per user.")] = RateLimit(
+        per_second=50, burst=200
+    )
+    message: Annotated[RateLimit, about("Sent events, per user.")] = RateLimit(
+        per_second=10, burst=50
+    )
+    login: Annotated[RateLimit, about("Logins and password checks, per address and account.")] = (
+        RateLimit(per_second=0.2, burst=10)
+    )
+    registration: Annotated[RateLimit, about("New accounts, per address.")] = RateLimit(
+        per_second=0.1, burst=5
+    )
+    room: Annotated[RateLimit, about("Created and joined rooms, invites, per user.")] = RateLimit(
+        per_second=1, burst=20
+    )
+    federation: Annotated[RateLimit, about("Requests of other servers, per server.")] = RateLimit(
+        per_second=50, burst=500
+    )
+
+
+class Presence(Section, frozen=True):
+    enabled: Annotated[bool, about("Tell people who is online (costs some work).")] = True
+
+
+class Federation(Section, frozen=True):
+    enabled: Annotated[bool, about("Talk with other servers?")] = True
+    resolve: Annotated[
+        dict[str, str],
+        about('For test peers: where a server is, instead of discovery: {hs2: "127.0.0.1:8449"}.'),
+    ] = {}
+
+
+class Outgoing(Section, frozen=True):
+    ca_file: Annotated[
+        Path | None, about("PEM file: further certificate authorities to trust.")
+    ] = None
+    verify_certificates: Annotated[bool, about("Never switch this off on the internet.")] = True
+    allowed_private_ranges: Annotated[
+        tuple[str, ...],
+        about("Private addresses that may be reached all the same: [10.1.0.0/16]."),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        for network in self.allowed_private_ranges:
+            ipaddress.ip_network(network)
+
+
+class SupportContact(Section, frozen=True):
+    role: Annotated[str, about("m.role.admin, m.role.security or m.role.dpo.")] = "m.role.admin"
+    matrix_id: Annotated[str | None, about("Their Matrix id.")] = None
+    email_address: Annotated[str | None, about("Their mail address.")] = None
+
+
+class WellKnown(Section, frozen=True):
+    client: Annotated[
+        bool | None,
+        about(
+            "Serve /.well-known/matrix/client, which tells clients the public_baseurl."
+            " Unset: if public_baseurl is set."
+        ),
+    ] = None
+    server: Annotated[
+        str | None,
+        about("Serve /.well-known/matrix/server: where other servers find this one, host:port."),
+    ] = None
+    support_contacts: Annotated[
+        tuple[SupportContact, ...],
+        about("Served at /.well-known/matrix/support: whom to turn to."),
+    ] = ()
+    support_page: Annotated[str | None, about("A web page for people who need help.")] = None
+
+
+class Limits(Section, frozen=True):
+    request_body: Annotated[
+        Annotated[int, Meta(ge=65_536)], about("Largest JSON body of a client's request, in bytes.")
+    ] = 1_048_576
+    federation_body: Annotated[
+        Annotated[int, Meta(ge=1_048_576)],
+        about("Largest body of a request of another server, in bytes."),
+    ] = 52_428_800
+    json_depth: Annotated[
+        Annotated[int, Meta(ge=10, le=500)], about("How deep JSON may be nested.")
+    ] = 100
+
+
+class Caches(Section, frozen=True):
+    live_rooms: Annotated[
+        Annotated[int, Meta(ge=10)], about("Rooms held in memory with their state and timeline.")
+    ] = 2_000
+    timeline_events: Annotated[
+        Annotated[int, Meta(ge=20)], about("Newest events of each room held ready for /sync.")
+    ] = 100
+    events: Annotated[Annotated[int, Meta(ge=100)], about("Other events held in memory.")] = 20_000
+    access_tokens: Annotated[
+        Annotated[int, Meta(ge=100)], about("Access tokens held in memory.")
+    ] = 10_000
+    remote_keys: Annotated[
+        Annotated[int, Meta(ge=100)], about("Keys of other servers held in memory.")
+    ] = 10_000
+
+
+class Logging(Section, frozen=True):
+    format: Annotated[
+        Literal["console", "json"], about("console: for people; json: one object a line.")
+    ] = "console"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], about("From which importance on.")
+    ] = "info"
+
+
+class Config(Section, frozen=True):
+    """All options. Paths are absolute: a relative one is relative to the config file."""
+
+    server_name: Annotated[
+        str,
+        about(
+            "The name in your users' ids: @alice:example.org. It can't be changed later."
+            " Usually your domain, not the host's own name."
+        ),
+    ]
+    public_baseurl: Annotated[
+        str | None, about("Where clients reach this server from outside.")
+    ] = None
+    data_dir: Annotated[Path, about("Holds the signing key, media and the embedded Postgres.")] = (
+        Path("data")
+    )
+    signing_key: Annotated[
+        Path | None,
+        about("File of the key that signs our events. Unset: signing.key in data_dir, made once."),
+    ] = None
+    database: Annotated[
+        str,
+        about(
+            "`embedded`: the server runs a PostgreSQL of its own in data_dir/postgres;"
+            " or postgresql://user:password@host:5432/name."
+        ),
+    ] = EMBEDDED
+    database_connections: Annotated[
+        Annotated[int, Meta(ge=3, le=500)], about("Connections to Postgres at most.")
+    ] = 16
+    listeners: Annotated[
+        tuple[Listener, ...], about("Where the server listens, each with its own resources.")
+    ] = (Listener(),)
+    registration: Annotated[Registration, about("Who may make accounts.")] = Registration()
+    password: Annotated[Password, about("Passwords.")] = Password()
+    query_string_access_tokens: Annotated[
+        bool, about("Accept ?access_token=…, which the specification deprecates.")
+    ] = True
+    rate_limits: Annotated[RateLimits, about("How much one user, address or server may ask.")] = (
+        RateLimits()
+    )
+    limits: Annotated[Limits, about("Sizes of what is taken in.")] = Limits()
+    default_room_version: Annotated[str, about("The version of new rooms.")] = "12"
+    presence: Annotated[Presence, about("Who is online.")] = Presence()
+    application_services: Annotated[
+        tuple[Path, ...], about("Registration files of bridges and bots: [bridge.yaml].")
+    ] = ()
+    federation: Annotated[Federation, about("Other servers.")] = Federation()
+    outgoing: Annotated[
+        Outgoing, about("Every request to the outside: federation, media, push, bridges.")
+    ] = Outgoing()
+    admin_contact: Annotated[
+        str | None, about("How to reach the admin, for users: mailto:admin@example.org.")
+    ] = None
+    well_known: Annotated[WellKnown, about("The /.well-known/matrix files.")] = WellKnown()
+    caches: Annotated[Caches, about("How much is held in memory.")] = Caches()
+    logging: Annotated[Logging, about("Logs go to standard error.")] = Logging()
+
+    def __post_init__(self) -> None:
+        if not SERVER_NAME.fullmatch(self.server_name) or len(self.server_name) > 230:
+            raise ValueError(
+                "`server_name` must be a host name, with a port where needed,"
+                f" not {self.server_name!r}"
+            )
+        if not re.match(r"embedded$|postgres(ql)?://", self.database):
+            raise ValueError("`database` must be `embedded` or a postgresql:// URL")
+        if self.public_baseurl and not re.match(r"https?://[^/]+", self.public_baseurl):
+            raise ValueError("`public_baseurl` must begin with https:// (or http://)")
+
+    @property
+    def signing_key_path(self) -> Path:
+        """Where the signing key is, or will be made."""
+        return self.signing_key or self.data_dir / "signing.key"
+
+
+def local_config(data_dir: Path) -> Config:
+    """The server without a config file: only for this machine, open to everybody on it."""
+    return Config(
+        server_name="localhost",
+        data_dir=data_dir.absolute(),
+        registration=Registration(enabled=True, requires_token=False),
+    )
