@@ -19,5 +19,6 @@ class Requester:
     is_guest: bool = False
     is_admin: bool = False
     is_suspended: bool = False
+    is_locked: bool = False
     app_service: str | None = None
     token_hash: bytes = b""

@@ -1,0 +1,94 @@
+"""Who calls: the access token of a client's request, the signature of another server's.
+
+client-server-api#client-authentication
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiohttp.web import BaseRequest
+
+from homeserver.errors import (
+    Forbidden,
+    GuestAccessForbidden,
+    MissingToken,
+    Unauthorized,
+    UserLocked,
+)
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth
+from homeserver.json_types import JsonObject
+from homeserver.requester import Requester
+
+CheckOrigin = Callable[[BaseRequest, JsonObject | None], Awaitable[str]]
+"""Verifies a request's X-Matrix signature over its method, URI and body; gives the origin."""
+
+Seen = Callable[[Requester, str, str | None], None]
+"""Is told of each request of a user: from which address, with which user agent."""
+
+
+class Sessions(Protocol):
+    """What authentication needs of the sessions: whose token is this?"""
+
+    def known_requester(self, token: str) -> Requester | None:
+        """From memory, or None: then `find_requester` may still know it."""
+
+    async def find_requester(self, token: str) -> Requester:
+        """Raises `UnknownToken`."""
+
+
+async def nobody_signs(request: BaseRequest, content: JsonObject | None) -> str:
+    """The check of a server that doesn't federate."""
+    raise Unauthorized("This server does not federate")
+
+
+class Authentication:
+    """Turns the credentials of a request into a requester, and holds them against the route."""
+
+    def __init__(self, sessions: Sessions, seen: Seen, query_tokens: bool) -> None:
+        self._sessions = sessions
+        self._seen = seen
+        self._query_tokens = query_tokens
+
+    async def requester(self, call: Call, auth: Auth, even_if_locked: bool) -> Requester | None:
+        """The caller, or None if there is no token and the route can do without.
+
+        Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden` or
+        `GuestAccessForbidden` if the route isn't for them.
+        """
+        token = self._token(call.request)
+        if token is None:
+            if auth is Auth.OPTIONAL:
+                return None
+            raise MissingToken("The request has no access token (Authorization: Bearer ...)")
+        requester = self._sessions.known_requester(token)
+        if requester is None:
+            requester = await self._sessions.find_requester(token)
+        # A locked account gets 401 M_USER_LOCKED for everything but logging out.
+        if requester.is_locked and not even_if_locked:
+            raise UserLocked("This account is locked", soft_logout=True)
+        _check(auth, requester)
+        self._seen(requester, call.address, call.request.headers.get("User-Agent"))
+        return requester
+
+    def _token(self, request: BaseRequest) -> str | None:
+        header = request.headers.get("Authorization")
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() != "bearer" or not token.strip():
+                raise MissingToken("The Authorization header must be: Bearer <access token>")
+            return token.strip()
+        if self._query_tokens:
+            return request.query.get("access_token")
+        return None
+
+
+def _check(auth: Auth, requester: Requester) -> None:
+    if requester.is_guest and auth in {Auth.USER, Auth.ADMIN}:
+        raise GuestAccessForbidden("Guests may not do this")
+    if auth is Auth.ADMIN and not requester.is_admin:
+        raise Forbidden("Only a server admin may do this")
+    if auth is Auth.APP_SERVICE and requester.app_service is None:
+        raise Forbidden("Only an application service may do this")

@@ -1,0 +1,129 @@
+"""Which declaration serves a path: a trie over path segments, static segments before `{name}`.
+
+Each segment is percent-decoded once, after the split, so an encoded slash stays in its segment.
+A `{name}` never matches an empty segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from homeserver.config import Limits
+from homeserver.errors import InvalidParam, Unrecognized
+from homeserver.histogram import Histogram
+from homeserver.http.body import JsonBody
+from homeserver.http.endpoint import Declaration, Resource, is_parameter, path_parameters
+from homeserver.json_types import JsonObject
+
+
+class Route:
+    """A declaration at run time: with the decoder of its body and its latency."""
+
+    __slots__ = ("any_body", "body", "declaration", "max_body", "seconds")
+
+    def __init__(self, declaration: Declaration, limits: Limits) -> None:
+        federation = declaration.resource is Resource.FEDERATION
+        default = limits.federation_body if federation else limits.request_body
+        self.declaration = declaration
+        self.max_body = declaration.max_body or default
+        self.body = JsonBody(declaration.body_type, limits.json_depth)
+        self.any_body = JsonBody(JsonObject, limits.json_depth)
+        self.seconds = Histogram()
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a path ends: the route and the names of the path's parameters, in order."""
+
+    route: Route
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Node:
+    static: dict[str, _Node] = field(default_factory=dict)
+    parameter: _Node | None = None
+    ends: dict[str, _End] = field(default_factory=dict)
+
+
+class Router:
+    """The routes of one listener."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Node()
+        for route in routes:
+            for path in route.declaration.paths:
+                self._add(path, route)
+
+    def _add(self, path: str, route: Route) -> None:
+        node = self._root
+        for segment in path.split("/")[1:]:
+            if is_parameter(segment):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.static.setdefault(segment, _Node())
+        method = route.declaration.method
+        if method in node.ends:
+            raise ValueError(f"{method} {path} is declared twice")
+        node.ends[method] = _End(route, tuple(path_parameters(path)))
+
+    def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
+        """The route and its path parameters; `raw_path` is still percent-encoded.
+
+        Raises `Unrecognized` with 404 for an unknown path, 405 for a wrong method.
+        """
+        segments = raw_path.split("/")
+        if "%" in raw_path:
+            segments = [_decoded(segment) for segment in segments]
+        values: list[str] = []
+        allowed: set[str] = set()
+        end = _search(self._root, segments, 1, (_wanted(method), values, allowed))
+        if end is not None:
+            return end.route, dict(zip(end.names, values, strict=True))
+        if allowed:
+            raise Unrecognized(
+                f"This path does not know the method {method}",
+                status=405,
+                headers={"Allow": ", ".join(sorted(allowed | {"OPTIONS"}))},
+            )
+        raise Unrecognized("This server does not know this path")
+
+
+def _search(
+    node: _Node, segments: list[str], at: int, wanted: tuple[str, list[str], set[str]]
+) -> _End | None:
+    """Depth first, static before parameter; `wanted` is (method, values, methods seen instead)."""
+    if at == len(segments):
+        method, _, allowed = wanted
+        end = node.ends.get(method)
+        if end is None:
+            allowed.update(node.ends)
+        return end
+    segment = segments[at]
+    static = node.static.get(segment)
+    if static is not None:
+        end = _search(static, segments, at + 1, wanted)
+        if end is not None:
+            return end
+    if node.parameter is None or not segment:
+        return None
+    values = wanted[1]
+    values.append(segment)
+    end = _search(node.parameter, segments, at + 1, wanted)
+    if end is None:
+        values.pop()
+    return end
+
+
+def _wanted(method: str) -> str:
+    return "GET" if method == "HEAD" else method
+
+
+def _decoded(segment: str) -> str:
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidParam("The path is not percent-encoded UTF-8") from None
