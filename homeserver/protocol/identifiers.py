@@ -1,0 +1,144 @@
+"""The grammar of Matrix identifiers (appendices#identifier-grammar).
+
+Rules of this file: the two parsers are on the hot path and check nothing; the `is_...` functions
+take any JSON value and never raise. Lengths are counted in UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, TypeGuard
+
+from homeserver.protocol.room_versions import EventIdFormat, RoomVersion
+
+MAX_ID_BYTES = 255
+
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_SERVER_NAME = re.compile(
+    r"(?:[0-9A-Za-z.-]{1,255}|\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\])(?::[0-9]{1,5})?"
+)
+_NEW_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
+_REFERENCE_HASH = re.compile(r"[A-Za-z0-9+/]{43}")
+_URL_SAFE_REFERENCE_HASH = re.compile(r"[A-Za-z0-9_-]{43}")
+_OPAQUE_ID = re.compile(r"[0-9A-Za-z._~-]{1,255}")
+_NAMESPACED_ID = re.compile(r"[a-z][a-z0-9._-]{0,254}")
+_ROOM_VERSION = re.compile(r"[a-z0-9.-]{1,32}")
+_SIGNING_KEY_ID = re.compile(r"ed25519:[a-zA-Z0-9_]+")
+
+
+def server_name_of(identifier: str) -> str:
+    """What stands after the first colon; empty when the id has no domain."""
+    return identifier.partition(":")[2]
+
+
+def localpart_of(identifier: str) -> str:
+    """What stands between the sigil and the first colon."""
+    return identifier.partition(":")[0][1:]
+
+
+def fits(value: str) -> bool:
+    """Whether it keeps the 255-byte limit of ids, event types and state keys."""
+    length = len(value)
+    if length > MAX_ID_BYTES or length * 4 <= MAX_ID_BYTES or value.isascii():
+        return length <= MAX_ID_BYTES
+    return len(value.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
+
+
+def is_server_name(value: Any) -> TypeGuard[str]:
+    """appendices#server-name"""
+    if type(value) is not str:
+        return False
+    match = _SERVER_NAME.fullmatch(value)
+    if match is None:
+        return False
+    if match["ipv6"] is not None:
+        return _is_ip_address(match["ipv6"])
+    host = value.partition(":")[0]
+    return _IPV4.fullmatch(host) is None or _is_ip_address(host)
+
+
+def _is_ip_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_domain_id(value: Any, sigil: str) -> TypeGuard[str]:
+    """`sigil localpart : server_name`; in the localpart no `:`, NUL or surrogate."""
+    if type(value) is not str or value[:1] != sigil:
+        return False
+    localpart, _, domain = value.partition(":")
+    return _is_text(localpart) and is_server_name(domain) and fits(value)
+
+
+def _is_text(value: str) -> bool:
+    if value.isascii():
+        return "\0" not in value
+    return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def is_user_id(value: Any) -> TypeGuard[str]:
+    """A user id as it may occur in an event: historical localparts and the empty one included.
+
+    appendices#historical-user-ids
+    """
+    return _is_domain_id(value, "@")
+
+
+def is_valid_new_localpart(value: Any) -> TypeGuard[str]:
+    """The localpart of a user that is created now (appendices#user-identifiers)."""
+    return type(value) is str and _NEW_LOCALPART.fullmatch(value) is not None
+
+
+def is_room_id(value: Any, rules: RoomVersion | None = None) -> TypeGuard[str]:
+    """A room id of that room version, or of any (appendices#room-ids)."""
+    if type(value) is not str or value[:1] != "!":
+        return False
+    without_domain = rules is None or rules.room_id_is_create_event_id
+    if without_domain and _URL_SAFE_REFERENCE_HASH.fullmatch(value, 1):
+        return True
+    with_domain = rules is None or not rules.room_id_is_create_event_id
+    return with_domain and _is_domain_id(value, "!")
+
+
+def is_room_alias(value: Any) -> TypeGuard[str]:
+    """appendices#room-aliases"""
+    return _is_domain_id(value, "#")
+
+
+def is_event_id(value: Any, rules: RoomVersion | None = None) -> TypeGuard[str]:
+    """An event id of that room version, or of any (appendices#event-ids)."""
+    if type(value) is not str or value[:1] != "$":
+        return False
+    if rules is None:
+        return len(value) > 1 and _is_text(value) and fits(value)
+    match rules.event_id_format:
+        case EventIdFormat.URL_SAFE_REFERENCE_HASH:
+            return _URL_SAFE_REFERENCE_HASH.fullmatch(value, 1) is not None
+        case EventIdFormat.REFERENCE_HASH:
+            return _REFERENCE_HASH.fullmatch(value, 1) is not None
+        case EventIdFormat.CHOSEN:
+            return _is_domain_id(value, "$")
+
+
+def is_opaque_id(value: Any) -> TypeGuard[str]:
+    """appendices#opaque-identifiers"""
+    return type(value) is str and _OPAQUE_ID.fullmatch(value) is not None
+
+
+def is_namespaced_id(value: Any) -> TypeGuard[str]:
+    """appendices#common-namespaced-identifier-grammar"""
+    return type(value) is str and _NAMESPACED_ID.fullmatch(value) is not None
+
+
+def is_room_version(value: Any) -> TypeGuard[str]:
+    """rooms/#room-version-grammar (known to us or not)"""
+    return type(value) is str and _ROOM_VERSION.fullmatch(value) is not None
+
+
+def is_signing_key_id(value: Any) -> TypeGuard[str]:
+    """`ed25519:` and a key version of `a-zA-Z0-9_`."""
+    return type(value) is str and _SIGNING_KEY_ID.fullmatch(value) is not None
