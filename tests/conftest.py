@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from homeserver.store.database import Database
 from tests.support import postgres
+from tests.support.server import RunningServer, settings
+
+StartServer = Callable[..., Awaitable[RunningServer]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,3 +52,26 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await Database.open(database_url, connections=5)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def start_server(template_url: str, tmp_path: Path) -> AsyncIterator[StartServer]:
+    """Starts a homeserver with a database of its own; `await start_server(section={...})`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**more: Any) -> RunningServer:
+            database = await stack.enter_async_context(postgres.cloned(template_url))
+            values = settings(database, **more)
+            data = tmp_path / f"data-{values['server_name'].replace(':', '-')}"
+            server = RunningServer({"data_dir": str(data), **values}, tmp_path)
+            stack.push_async_callback(server.stop)
+            await server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def server(start_server: StartServer) -> RunningServer:
+    """A running homeserver with the config of `tests/support/server.py`."""
+    return await start_server()

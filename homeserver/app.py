@@ -1,0 +1,121 @@
+"""The only place where the parts are built and joined, top to bottom, in order of need.
+
+Rules of this file: what is opened here is pushed on the stack with how it is closed, so the end is
+the beginning in reverse; no part learns of another but through its constructor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from homeserver.config import EMBEDDED, Config
+from homeserver.errors import UnknownToken
+from homeserver.http.authentication import Authentication, nobody_signs
+from homeserver.http.listeners import Listeners
+from homeserver.http.metrics import Metrics
+from homeserver.http.middleware import Doors
+from homeserver.http.parts import Parts
+from homeserver.http.rate_limits import RateLimits
+from homeserver.http.routes import ROUTES
+from homeserver.requester import Requester
+from homeserver.store.database import Database, migrate, migrations_directory
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Homeserver:
+    """A running server, as whoever started it sees it."""
+
+    config: Config
+    database: Database
+    urls: list[str]
+    """Where each listener can be reached, in the order of the config."""
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Homeserver]:
+    """The whole server, listening; it ends cleanly with the block.
+
+    Raises EmbeddedError, MigrationError, Unavailable or OSError if it can't be started.
+    """
+    async with AsyncExitStack() as stack:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        database = await _database(config, stack)
+        metrics = Metrics()
+        _background(stack, metrics.watch_event_loop())
+        rate_limits = RateLimits(config.rate_limits)
+
+        parts = Parts(config=config, metrics=metrics, rate_limits=rate_limits)
+        doors = Doors(
+            parts=parts,
+            authentication=_authentication(config),
+            check_origin=nobody_signs,
+            rate_limits=rate_limits,
+            metrics=metrics,
+        )
+        listeners = Listeners(config, doors, ROUTES)
+        stack.push_async_callback(listeners.finish)
+        await listeners.start()
+        stack.push_async_callback(listeners.close)
+        yield Homeserver(config=config, database=database, urls=listeners.urls())
+
+
+async def _database(config: Config, stack: AsyncExitStack) -> Database:
+    """The database with the newest schema; Postgres itself is started where it is ours."""
+    url = config.database
+    if url == EMBEDDED:
+        url = await _embedded_postgres(config, stack)
+    database = await Database.open(url, config.database_connections)
+    stack.push_async_callback(database.close)
+    async with database.connection() as connection:
+        applied = await migrate(connection, migrations_directory())
+    if applied:
+        log.info("schema migrated", applied=applied)
+    return database
+
+
+async def _embedded_postgres(config: Config, stack: AsyncExitStack) -> str:
+    from homeserver.store.embedded import EmbeddedPostgres  # only if it is used
+
+    postgres = EmbeddedPostgres(config.data_dir / "postgres", report=log.info)
+    url = await asyncio.to_thread(postgres.start)
+    stack.callback(postgres.stop)
+    _background(stack, postgres.keep_running())
+    return url
+
+
+def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` beside everything else until the end."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+def _authentication(config: Config) -> Authentication:
+    return Authentication(_NoSessions(), _not_noted, config.query_string_access_tokens)
+
+
+class _NoSessions:
+    """Nobody is logged in before there are accounts."""
+
+    def known_requester(self, token: str) -> Requester | None:
+        return None
+
+    async def find_requester(self, token: str) -> Requester:
+        raise UnknownToken("This access token is unknown")
+
+
+def _not_noted(requester: Requester, address: str, user_agent: str | None) -> None:
+    """Nobody keeps what was seen."""
