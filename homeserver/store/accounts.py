@@ -1,0 +1,100 @@
+"""The accounts of this server: the table `accounts`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from homeserver.store.database import Connection
+
+
+class Flag(Enum):
+    """What an admin can set on an account; the values are columns."""
+
+    ADMIN = "is_admin"
+    SUSPENDED = "is_suspended"
+    LOCKED = "is_locked"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A local account. `password_hash` is None where nobody logs in with a password."""
+
+    user_id: str
+    created_at: int
+    password_hash: str | None = None
+    app_service: str | None = None
+    is_guest: bool = False
+    is_admin: bool = False
+    is_suspended: bool = False
+    is_locked: bool = False
+    is_deactivated: bool = False
+    is_erased: bool = False
+
+
+_COLUMNS = ", ".join(Account.__dataclass_fields__)
+_FLAG_UPDATES = {
+    flag: f"UPDATE accounts SET {flag.value} = $2 WHERE user_id = $1"  # noqa: S608 - fixed columns
+    for flag in Flag
+}
+
+
+async def insert(connection: Connection, account: Account) -> bool:
+    """Make the account; False if the user id is taken."""
+    made = await connection.fetchval(
+        """
+        INSERT INTO accounts
+            (user_id, created_at, password_hash, app_service, is_guest, is_admin)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT DO NOTHING RETURNING true
+        """,
+        account.user_id,
+        account.created_at,
+        account.password_hash,
+        account.app_service,
+        account.is_guest,
+        account.is_admin,
+    )
+    return made is not None
+
+
+async def find(connection: Connection, user_id: str) -> Account | None:
+    """The account, a deactivated one too."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM accounts WHERE user_id = $1",  # noqa: S608 - fixed columns
+        user_id,
+    )
+    return Account(**row) if row is not None else None
+
+
+async def existing(connection: Connection, user_ids: list[str]) -> set[str]:
+    """Those of the user ids that are active accounts of this server."""
+    rows = await connection.fetch(
+        "SELECT user_id FROM accounts WHERE user_id = ANY($1) AND NOT is_deactivated", user_ids
+    )
+    return {row["user_id"] for row in rows}
+
+
+async def set_password_hash(
+    connection: Connection, user_id: str, password_hash: str | None
+) -> None:
+    await connection.execute(
+        "UPDATE accounts SET password_hash = $2 WHERE user_id = $1", user_id, password_hash
+    )
+
+
+async def set_flag(connection: Connection, user_id: str, flag: Flag, value: bool) -> None:
+    await connection.execute(_FLAG_UPDATES[flag], user_id, value)
+
+
+async def deactivate(connection: Connection, user_id: str, erase: bool) -> None:
+    """End the account for ever; the row stays, so that the user id isn't given out again."""
+    await connection.execute(
+        """
+        UPDATE accounts
+        SET is_deactivated = true, password_hash = NULL, is_erased = is_erased OR $2
+        WHERE user_id = $1
+        """,
+        user_id,
+        erase,
+    )

@@ -1,0 +1,132 @@
+"""The devices of local users: the table `devices`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeserver.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as its user sees it; `last_seen_at` is in milliseconds since the epoch."""
+
+    device_id: str
+    display_name: str | None
+    last_seen_at: int | None
+    last_seen_ip: str | None
+    last_seen_user_agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """When and from where a device made its newest request."""
+
+    user_id: str
+    device_id: str
+    at: int
+    ip: str
+    user_agent: str | None
+
+
+_COLUMNS = ", ".join(Device.__dataclass_fields__)
+
+
+async def upsert(
+    connection: Connection, user_id: str, device_id: str, display_name: str | None, now: int
+) -> bool:
+    """Make the device if it isn't there, and tell whether it was made.
+
+    The display name of a known device stays as it is.
+    """
+    made = await connection.fetchval(
+        """
+        INSERT INTO devices (user_id, device_id, display_name, created_at)
+        VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING true
+        """,
+        user_id,
+        device_id,
+        display_name,
+        now,
+    )
+    return made is not None
+
+
+async def of_user(connection: Connection, user_id: str) -> list[Device]:
+    """All devices of a user, oldest first."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM devices WHERE user_id = $1"  # noqa: S608 - fixed columns
+        " ORDER BY created_at, device_id",
+        user_id,
+    )
+    return [Device(**row) for row in rows]
+
+
+async def find(connection: Connection, user_id: str, device_id: str) -> Device | None:
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM devices"  # noqa: S608 - fixed columns
+        " WHERE user_id = $1 AND device_id = $2",
+        user_id,
+        device_id,
+    )
+    return Device(**row) if row is not None else None
+
+
+async def rename(
+    connection: Connection, user_id: str, device_id: str, display_name: str
+) -> bool:
+    """False if there is no such device."""
+    renamed = await connection.fetchval(
+        """
+        UPDATE devices SET display_name = $3
+        WHERE user_id = $1 AND device_id = $2 RETURNING true
+        """,
+        user_id,
+        device_id,
+        display_name,
+    )
+    return renamed is not None
+
+
+async def delete(connection: Connection, user_id: str, device_ids: Sequence[str]) -> list[str]:
+    """Delete these devices and all their tokens; gives those that there were."""
+    rows = await connection.fetch(
+        "DELETE FROM devices WHERE user_id = $1 AND device_id = ANY($2) RETURNING device_id",
+        user_id,
+        device_ids,
+    )
+    return [row["device_id"] for row in rows]
+
+
+async def delete_all(
+    connection: Connection, user_id: str, keep_device_id: str | None
+) -> list[str]:
+    """Delete the user's devices, but for one perhaps, and all their tokens; gives the deleted."""
+    rows = await connection.fetch(
+        """
+        DELETE FROM devices WHERE user_id = $1 AND device_id IS DISTINCT FROM $2
+        RETURNING device_id
+        """,
+        user_id,
+        keep_device_id,
+    )
+    return [row["device_id"] for row in rows]
+
+
+async def seen(connection: Connection, sightings: Sequence[Sighting]) -> None:
+    """Write down when and from where these devices were seen."""
+    await connection.execute(
+        """
+        UPDATE devices AS d
+        SET last_seen_at = s.at, last_seen_ip = s.ip, last_seen_user_agent = s.user_agent
+        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+            AS s (user_id, device_id, at, ip, user_agent)
+        WHERE d.user_id = s.user_id AND d.device_id = s.device_id
+        """,
+        [s.user_id for s in sightings],
+        [s.device_id for s in sightings],
+        [s.at for s in sightings],
+        [s.ip for s in sightings],
+        [s.user_agent for s in sightings],
+    )
