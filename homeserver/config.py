@@ -79,6 +79,13 @@ class Password(Section, frozen=True):
     ] = 8
 
 
+class Sessions(Section, frozen=True):
+    access_token_lifetime: Annotated[
+        Annotated[int, Meta(ge=1)],
+        about("Seconds until a token must be refreshed, for clients that can refresh theirs."),
+    ] = 3600
+
+
 class RateLimit(Section, frozen=True):
     per_second: Annotated[Annotated[float, Meta(gt=0)], about("So many a second, in the long run.")]
     burst: Annotated[Annotated[int, Meta(ge=1)], about("So many at once.")]
@@ -231,6 +238,7 @@ class Config(Section, frozen=True):
     ] = (Listener(),)
     registration: Annotated[Registration, about("Who may make accounts.")] = Registration()
     password: Annotated[Password, about("Passwords.")] = Password()
+    sessions: Annotated[Sessions, about("Logged-in devices.")] = Sessions()
     query_string_access_tokens: Annotated[
         bool, about("Accept ?access_token=…, which the specification deprecates.")
     ] = True

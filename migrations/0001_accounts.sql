@@ -52,6 +52,10 @@ CREATE INDEX access_tokens_by_device ON access_tokens (user_id, device_id);
 CREATE INDEX access_tokens_by_refresh_token ON access_tokens (refresh_token)
     WHERE refresh_token IS NOT NULL;
 
+-- a refresh token is exchanged once more, or its successor is used
+CREATE INDEX refresh_tokens_by_replaced ON refresh_tokens (replaces) WHERE replaces IS NOT NULL;
+CREATE INDEX access_tokens_by_replaced ON access_tokens (replaces) WHERE replaces IS NOT NULL;
+
 CREATE TABLE registration_tokens (
     token text PRIMARY KEY,
     uses_allowed integer,            -- NULL: as often as you like

@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
 
-from homeserver.errors import MatrixError, Unavailable, UnknownError
+from homeserver.errors import InvalidParam, MatrixError, UnknownError
 from homeserver.http.answer import error_answer, json_answer, preflight_answer
 from homeserver.http.authentication import Authentication, CheckOrigin
 from homeserver.http.body import read_body
@@ -27,15 +27,6 @@ from homeserver.http.parts import Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.router import Route, Router
 from homeserver.requester import Requester
-
-DATABASE_OUTAGE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,
-    OSError,
-    TimeoutError,
-)
 
 log = structlog.get_logger()
 request_number: ContextVar[int] = ContextVar("request_number")
@@ -156,11 +147,10 @@ class Middleware:
         if request.transport is None:
             raise exception
         where = route.declaration.paths[-1] if route else "unknown"
-        outage = isinstance(exception, DATABASE_OUTAGE)
+        if isinstance(exception, asyncpg.CharacterNotInRepertoireError):
+            return self._refused(InvalidParam("Text may not contain NUL (U+0000)"))
         log.error("request failed", route=where, method=request.method, exc_info=exception)
         sentence = f"Something went wrong on this server (request {request_number.get()})"
-        if outage:
-            return self._refused(Unavailable("The database is not available, try again later"))
         return self._refused(UnknownError(sentence, status=500))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from homeserver.config import Config
 from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
+from homeserver.services.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,4 @@ class Parts:
     config: Config
     metrics: Metrics
     rate_limits: RateLimits
+    sessions: Sessions

@@ -73,9 +73,7 @@ async def find(connection: Connection, user_id: str, device_id: str) -> Device |
     return Device(**row) if row is not None else None
 
 
-async def rename(
-    connection: Connection, user_id: str, device_id: str, display_name: str
-) -> bool:
+async def rename(connection: Connection, user_id: str, device_id: str, display_name: str) -> bool:
     """False if there is no such device."""
     renamed = await connection.fetchval(
         """
@@ -99,9 +97,7 @@ async def delete(connection: Connection, user_id: str, device_ids: Sequence[str]
     return [row["device_id"] for row in rows]
 
 
-async def delete_all(
-    connection: Connection, user_id: str, keep_device_id: str | None
-) -> list[str]:
+async def delete_all(connection: Connection, user_id: str, keep_device_id: str | None) -> list[str]:
     """Delete the user's devices, but for one perhaps, and all their tokens; gives the deleted."""
     rows = await connection.fetch(
         """
