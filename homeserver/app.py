@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
+from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
-from homeserver.errors import UnknownToken
 from homeserver.http.authentication import Authentication, nobody_signs
 from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
@@ -23,7 +23,8 @@ from homeserver.http.middleware import Doors
 from homeserver.http.parts import Parts
 from homeserver.http.rate_limits import RateLimits
 from homeserver.http.routes import ROUTES
-from homeserver.requester import Requester
+from homeserver.services.last_seen import LastSeen
+from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.store.database import Database, migrate, migrations_directory
 
 log = structlog.get_logger()
@@ -52,10 +53,25 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         _background(stack, metrics.watch_event_loop())
         rate_limits = RateLimits(config.rate_limits)
 
-        parts = Parts(config=config, metrics=metrics, rate_limits=rate_limits)
+        # Who is told, in this order, that devices were logged out or deleted.
+        on_devices_deleted: list[DevicesDeleted] = []
+        sessions = Sessions(
+            database,
+            now_ms,
+            config.sessions.access_token_lifetime * 1000,
+            config.caches.access_tokens,
+            on_devices_deleted,
+        )
+        last_seen = LastSeen(database, now_ms)
+        stack.push_async_callback(last_seen.flush)
+        _background(stack, last_seen.run())
+
+        parts = Parts(config=config, metrics=metrics, rate_limits=rate_limits, sessions=sessions)
         doors = Doors(
             parts=parts,
-            authentication=_authentication(config),
+            authentication=Authentication(
+                sessions, last_seen.note, config.query_string_access_tokens
+            ),
             check_origin=nobody_signs,
             rate_limits=rate_limits,
             metrics=metrics,
@@ -101,21 +117,3 @@ def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
             await task
 
     stack.push_async_callback(end)
-
-
-def _authentication(config: Config) -> Authentication:
-    return Authentication(_NoSessions(), _not_noted, config.query_string_access_tokens)
-
-
-class _NoSessions:
-    """Nobody is logged in before there are accounts."""
-
-    def known_requester(self, token: str) -> Requester | None:
-        return None
-
-    async def find_requester(self, token: str) -> Requester:
-        raise UnknownToken("This access token is unknown")
-
-
-def _not_noted(requester: Requester, address: str, user_agent: str | None) -> None:
-    """Nobody keeps what was seen."""
