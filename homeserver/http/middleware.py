@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,9 @@ request_number: ContextVar[int] = ContextVar("request_number")
 _numbers = itertools.count(1)
 
 
-def add_request_id(_logger: Any, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+def add_request_id(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """The structlog processor that puts the id of the request in work into each line."""
     number = request_number.get(None)
     if number is not None:

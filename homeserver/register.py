@@ -1,0 +1,140 @@
+"""`homeserver register`: an account, straight into the database or made by a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from homeserver.config import EMBEDDED, Config
+from homeserver.errors import MatrixError
+from homeserver.json_types import JsonObject
+
+SHARED_SECRET_PATH = "/_synapse/admin/v1/register"  # noqa: S105
+TIMEOUT_SECONDS = 30
+
+
+class Refused(Exception):
+    """The account can't be made; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """Who shall have an account."""
+
+    username: str
+    password: str
+    is_admin: bool
+
+
+def into_database(config: Config, account: NewAccount) -> str:
+    """Writes the account into the config's database; its user id. Raises Refused."""
+    with _database_url(config) as url:
+        try:
+            return asyncio.run(_insert(config, url, account))
+        except MatrixError as error:
+            raise Refused(error.message) from error
+
+
+async def _insert(config: Config, url: str, account: NewAccount) -> str:
+    from homeserver.clock import now_ms
+    from homeserver.passwords import hash_password
+    from homeserver.protocol.identifiers import is_valid_new_localpart
+    from homeserver.store import accounts
+    from homeserver.store.database import Database, migrate, migrations_directory
+
+    if not is_valid_new_localpart(account.username):
+        raise Refused("a username has only a-z, 0-9 and any of . _ = - / +")
+    user_id = f"@{account.username}:{config.server_name}"
+    row = accounts.Account(
+        user_id=user_id,
+        created_at=now_ms(),
+        password_hash=hash_password(account.password, config.password.bcrypt_rounds),
+        is_admin=account.is_admin,
+    )
+    database = await Database.open(url, connections=1)
+    try:
+        async with database.connection() as connection:
+            await migrate(connection, migrations_directory())
+        async with database.transaction() as connection:
+            if not await accounts.insert(connection, row):
+                raise Refused(f"{user_id} exists already")
+    finally:
+        await database.close()
+    return user_id
+
+
+@contextmanager
+def _database_url(config: Config) -> Iterator[str]:
+    """Where the database is; the embedded one is started for as long as it takes."""
+    if config.database != EMBEDDED:
+        yield config.database
+        return
+    from homeserver.store.embedded import EmbeddedError, EmbeddedPostgres, running_url
+
+    directory = config.data_dir / "postgres"
+    if (url := running_url(directory)) is not None:
+        yield url
+        return
+    postgres = EmbeddedPostgres(directory)
+    try:
+        url = postgres.start()
+    except EmbeddedError as error:
+        raise Refused(str(error)) from error
+    try:
+        yield url
+    finally:
+        postgres.stop()
+
+
+def at_server(url: str, shared_secret: str, account: NewAccount) -> str:
+    """Has the server at `url` make the account; its user id. Raises Refused.
+
+    The protocol is Synapse's: a nonce, and an HMAC-SHA1 with the secret over what is asked for.
+    """
+    if not shared_secret:
+        raise Refused("this needs the server's registration.shared_secret (--shared-secret)")
+    endpoint = url.rstrip("/") + SHARED_SECRET_PATH
+    nonce = _call(endpoint, None)["nonce"]
+    admin = "admin" if account.is_admin else "notadmin"
+    message = "\0".join((nonce, account.username, account.password, admin))
+    answer = _call(
+        endpoint,
+        {
+            "nonce": nonce,
+            "username": account.username,
+            "password": account.password,
+            "admin": account.is_admin,
+            "inhibit_login": True,
+            "mac": hmac.new(shared_secret.encode(), message.encode(), hashlib.sha1).hexdigest(),
+        },
+    )
+    return str(answer["user_id"])
+
+
+def _call(url: str, body: JsonObject | None) -> JsonObject:
+    data = None if body is None else msgspec.json.encode(body)
+    if not url.startswith(("http://", "https://")):
+        raise Refused(f"{url} doesn't begin with http:// or https://")
+    try:
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            return msgspec.json.decode(response.read(), type=JsonObject)
+    except urllib.error.HTTPError as error:
+        raise Refused(f"the server refuses: {_problem(error.read())}") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"{url}: {error}") from error
+
+
+def _problem(answer: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(answer, type=JsonObject).get("error"))
+    except msgspec.MsgspecError:
+        return answer[:200].decode(errors="replace")

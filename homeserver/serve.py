@@ -1,0 +1,98 @@
+"""`homeserver run`: the server in the foreground, from its first line to its clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+import uvloop
+
+from homeserver.app import Homeserver, running
+from homeserver.config import Config
+from homeserver.errors import Unavailable
+from homeserver.logs import configure_logging
+from homeserver.signing_key import SigningKeyError
+from homeserver.store.database import MigrationError
+
+log = structlog.get_logger()
+
+LOCAL_BANNER = """
+  The homeserver runs: {url}
+  Its name is {name}: users are @you:{name}. Only this machine can reach it.
+
+  Connect a client   Element: "Sign in", edit the homeserver, enter {url}
+  Make an account    in the client ("Create account"), or: {command} register you{option}
+  Your data          {data_dir}
+  For the world      {command} generate-config -o config.yaml; {command} run -c config.yaml
+
+  Ctrl-C ends it.
+"""
+
+
+def serve(config: Config, *, is_local: bool) -> None:
+    """Runs until SIGINT or SIGTERM. Ends the process with a sentence if it can't be started."""
+    configure_logging(config.logging)
+    try:
+        uvloop.run(_serve(config, is_local))
+    except (MigrationError, SigningKeyError, OSError) as error:
+        _refuse(str(error))
+    except Unavailable as error:
+        _refuse(f"{error.message}: {error.__cause__}")
+    except Exception as error:
+        if type(error).__name__ != "EmbeddedError":  # its module may never have been needed
+            raise
+        _refuse(str(error))
+
+
+async def _serve(config: Config, is_local: bool) -> None:
+    ending = asyncio.Event()
+    _end_on_signals(ending)
+    async with running(config) as server:
+        gc.collect()
+        gc.freeze()  # what the modules hold is never looked at again
+        _announce(server, is_local)
+        await ending.wait()
+        log.info("ending")
+    log.info("ended")
+
+
+def _end_on_signals(ending: asyncio.Event) -> None:
+    """The first signal asks for a clean end, the second one doesn't wait for it."""
+
+    def end() -> None:
+        if ending.is_set():
+            os._exit(130)
+        ending.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+
+
+def _announce(server: Homeserver, is_local: bool) -> None:
+    log.info("listening", server_name=server.config.server_name, urls=server.urls)
+    if is_local:
+        print(_banner(server), flush=True)
+
+
+def _banner(server: Homeserver) -> str:
+    config = server.config
+    is_elsewhere = config.data_dir != Path("data").absolute()
+    return LOCAL_BANNER.format(
+        url=server.urls[0],
+        name=config.server_name,
+        data_dir=config.data_dir,
+        command=sys.argv[0] if sys.argv[0].endswith("homeserver") else "homeserver",
+        option=f" --data-dir {config.data_dir}" if is_elsewhere else "",
+    )
+
+
+def _refuse(problem: str) -> NoReturn:
+    log.error("can't start", problem=problem)
+    raise SystemExit(1)

@@ -1,0 +1,148 @@
+"""The commands of `homeserver`, run as a person runs them."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import bcrypt
+import pytest
+
+from homeserver.config_file import load_config
+from homeserver.protocol.signatures import read_signing_key
+from homeserver.store.embedded import running_url
+from tests.support.process import ServerProcess, command, environment
+from tests.support.server import settings
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server with an embedded Postgres, not yet started."""
+    server = ServerProcess(settings("embedded"), tmp_path)
+    yield server
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "run", "register", "hash-password", "generate-config", "generate-signing-key", "routes"],
+)
+def test_help_teaches(name: str) -> None:
+    done = command(*name.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage: homeserver" in done.stdout
+
+
+def test_the_generated_config_can_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    done = command("generate-config", "--server-name", "a.example", "-o", str(file))
+    assert done.returncode == 0
+    assert load_config(file, {}).server_name == "a.example"
+    again = command("generate-config", "-o", str(file))
+    assert again.returncode == 1
+    assert "File exists" in again.stderr
+
+
+def test_the_generated_signing_key_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "signing.key"
+    assert command("generate-signing-key", "-o", str(file)).returncode == 0
+    key_id, _key = read_signing_key(file.read_text())
+    assert key_id.startswith("ed25519:a_")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_hashed_password_can_be_checked() -> None:
+    done = command("hash-password", "--rounds", "4", text="correct horse\n")
+    assert bcrypt.checkpw(b"correct horse", done.stdout.strip().encode())
+
+
+def test_routes_are_listed_with_their_section() -> None:
+    assert "/health" in command("routes").stdout
+
+
+def test_a_wrong_config_is_told_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("server_name: a.example\nregistraton: {}\n")
+    done = command("run", "--config", str(file))
+    assert done.returncode == 1
+    assert "unknown key `registraton` (did you mean `registration`?)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_database_is_told_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("server_name: a.example\ndatabase: postgresql://x:hidden@127.0.0.1:1/y\n")
+    done = command("run", "--config", str(file))
+    assert done.returncode == 1
+    assert "database can't be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hidden@" not in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_it_starts_quickly_and_ends_cleanly(
+    process: ServerProcess, how: signal.Signals, tmp_path: Path
+) -> None:
+    await process.start()
+    async with aiohttp.ClientSession() as http, http.get(process.url + "/health") as answer:
+        assert answer.status == 200
+    assert await process.end(how) == 0
+    assert running_url(tmp_path / "data" / "postgres") is None
+    assert await process.start() < 4  # under 2 where nothing else runs
+    assert "Traceback" not in process.log()
+
+
+async def test_an_account_is_made_while_the_server_runs_or_not(
+    process: ServerProcess, tmp_path: Path
+) -> None:
+    await process.start()
+    config = ("--config", str(tmp_path / "config.json"))
+    done = command("register", "alice", "--password", "correct horse", "--admin", *config)
+    assert done.stdout == "Made @alice:hs.test, a server admin\n"
+    await process.end()
+    assert command("register", "bob", "--password", "x", *config).returncode == 0
+    again = command("register", "bob", "--password", "x", *config)
+    assert again.stderr == "homeserver: @bob:hs.test exists already\n"
+    assert running_url(tmp_path / "data" / "postgres") is None
+
+
+async def test_a_second_server_on_the_same_data_is_refused(
+    process: ServerProcess, tmp_path: Path
+) -> None:
+    await process.start()
+    second = command("run", "--config", str(tmp_path / "config.json"))
+    assert second.returncode == 1
+    assert "in use by another homeserver" in second.stderr
+    async with aiohttp.ClientSession() as http, http.get(process.url + "/health") as answer:
+        assert answer.status == 200
+
+
+async def test_after_a_crash_it_starts_on_the_postgres_that_was_left(
+    process: ServerProcess,
+) -> None:
+    await process.start()
+    process.kill()
+    await process.start()
+    assert process.events("adopting the PostgreSQL that was left running")
+
+
+def test_no_command_needs_what_it_does_not_use() -> None:
+    """`--help` must stay quick: it imports neither the server nor its libraries."""
+    code = (
+        "import sys, homeserver.cli;"
+        "heavy = {'aiohttp', 'asyncpg', 'authlib', 'PIL', 'rich', 'structlog', 'obstore'};"
+        "print(heavy & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    )
+    assert done.stdout.strip() == "set()"
