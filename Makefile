@@ -1,0 +1,64 @@
+# make run    a homeserver on this machine: http://127.0.0.1:8008
+# make test   everything that CI runs
+# make lint   the quick part of it
+# make help   the rest
+
+# The first Python that is new enough; or say it: make run PYTHON=/path/to/python3.12
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format unit routes config bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' \
+		2>/dev/null || grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## start a homeserver; ARGS="--config config.yaml" for yours
+	@exec $(BIN)/homeserver run $(ARGS)
+
+test: lint ## everything that CI runs
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(VENV)/.installed-dev ## the tests that need no database
+	$(BIN)/python -m pytest tests/unit tests/test_architecture.py $(ARGS)
+
+routes: $(VENV)/.installed ## every route of the server
+	@$(BIN)/homeserver routes
+
+config: $(VENV)/.installed ## config.example.yaml, anew from homeserver/config.py
+	$(BIN)/homeserver generate-config > config.example.yaml
+
+bench: $(VENV)/.installed ## throughput, latency, CPU and memory of the hot path
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## forget the installation (your data stays)
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (https://www.python.org)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) can't make a virtual environment: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV) (once, about half a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV), with the tools for tests (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $@
