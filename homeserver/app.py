@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,10 +22,16 @@ from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
 from homeserver.http.parts import Parts
-from homeserver.http.rate_limits import RateLimits
+from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
+from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
+from homeserver.services.devices import Devices
 from homeserver.services.last_seen import LastSeen
+from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
 from homeserver.services.sessions import DevicesDeleted, Sessions
+from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.store.database import Database, migrate, migrations_directory
 
 log = structlog.get_logger()
@@ -40,6 +47,15 @@ class Homeserver:
     """Where each listener can be reached, in the order of the config."""
 
 
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Who is told what becomes of accounts and devices, in this order."""
+
+    registered: list[Registered] = field(default_factory=list)
+    deactivated: list[Deactivated] = field(default_factory=list)
+    devices_deleted: list[DevicesDeleted] = field(default_factory=list)
+
+
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Homeserver]:
     """The whole server, listening; it ends cleanly with the block.
@@ -53,20 +69,28 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         _background(stack, metrics.watch_event_loop())
         rate_limits = RateLimits(config.rate_limits)
 
-        # Who is told, in this order, that devices were logged out or deleted.
-        on_devices_deleted: list[DevicesDeleted] = []
-        sessions = Sessions(
-            database,
-            now_ms,
-            config.sessions.access_token_lifetime * 1000,
-            config.caches.access_tokens,
-            on_devices_deleted,
+        observers = Observers()
+        sessions = _sessions(config, database, observers)
+        accounts = _accounts(config, database, rate_limits, sessions, observers)
+        registration = Registration(
+            database, config.server_name, config.registration, now_ms, observers.registered
         )
         last_seen = LastSeen(database, now_ms)
         stack.push_async_callback(last_seen.flush)
         _background(stack, last_seen.run())
 
-        parts = Parts(config=config, metrics=metrics, rate_limits=rate_limits, sessions=sessions)
+        parts = Parts(
+            config=config,
+            metrics=metrics,
+            rate_limits=rate_limits,
+            sessions=sessions,
+            devices=Devices(database),
+            accounts=accounts,
+            registration=registration,
+            shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
+            login_tokens=LoginTokens(now_ms),
+            user_interactive=_user_interactive(accounts, registration),
+        )
         doors = Doors(
             parts=parts,
             authentication=Authentication(
@@ -81,6 +105,45 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         await listeners.start()
         stack.push_async_callback(listeners.close)
         yield Homeserver(config=config, database=database, urls=listeners.urls())
+
+
+def _sessions(config: Config, database: Database, observers: Observers) -> Sessions:
+    return Sessions(
+        database,
+        now_ms,
+        config.sessions.access_token_lifetime * 1000,
+        config.caches.access_tokens,
+        observers.devices_deleted,
+    )
+
+
+def _accounts(
+    config: Config,
+    database: Database,
+    rate_limits: RateLimits,
+    sessions: Sessions,
+    observers: Observers,
+) -> Accounts:
+    observers.deactivated.append(lambda user_id, _: sessions.delete_all_devices(user_id))
+    return Accounts(
+        database,
+        config.server_name,
+        config.password,
+        AccountObservers(
+            on_password_tried=partial(rate_limits.take, Limit.LOGIN),
+            on_changed=sessions.forget_user,
+            on_deactivated=observers.deactivated,
+        ),
+    )
+
+
+def _user_interactive(accounts: Accounts, registration: Registration) -> UserInteractive:
+    stages: dict[str, Stage] = {
+        "m.login.dummy": Dummy(),
+        "m.login.password": PasswordStage(accounts),
+        "m.login.registration_token": RegistrationTokenStage(registration),
+    }
+    return UserInteractive(stages, now_ms)
 
 
 async def _database(config: Config, stack: AsyncExitStack) -> Database:

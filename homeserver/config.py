@@ -76,7 +76,7 @@ class Password(Section, frozen=True):
     ] = 12
     minimum_length: Annotated[
         Annotated[int, Meta(ge=1, le=72)], about("New passwords have at least so many characters.")
-    ] = 8
+    ] = 1
 
 
 class Sessions(Section, frozen=True):

@@ -103,6 +103,10 @@ class InvalidUsername(MatrixError):
     errcode = "M_INVALID_USERNAME"
 
 
+class WeakPassword(MatrixError):
+    errcode = "M_WEAK_PASSWORD"
+
+
 class Exclusive(MatrixError):
     errcode = "M_EXCLUSIVE"
 

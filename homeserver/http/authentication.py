@@ -16,9 +16,10 @@ from homeserver.errors import (
     MissingToken,
     Unauthorized,
     UserLocked,
+    UserSuspended,
 )
 from homeserver.http.call import Call
-from homeserver.http.endpoint import Auth
+from homeserver.http.endpoint import Auth, Declaration
 from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
 
@@ -52,24 +53,26 @@ class Authentication:
         self._seen = seen
         self._query_tokens = query_tokens
 
-    async def requester(self, call: Call, auth: Auth, even_if_locked: bool) -> Requester | None:
+    async def requester(self, call: Call, declaration: Declaration) -> Requester | None:
         """The caller, or None if there is no token and the route can do without.
 
-        Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden` or
+        Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden`, `UserSuspended` or
         `GuestAccessForbidden` if the route isn't for them.
         """
         token = self._token(call.request)
         if token is None:
-            if auth is Auth.OPTIONAL:
+            if declaration.auth is Auth.OPTIONAL:
                 return None
             raise MissingToken("The request has no access token (Authorization: Bearer ...)")
         requester = self._sessions.known_requester(token)
         if requester is None:
             requester = await self._sessions.find_requester(token)
         # A locked account gets 401 M_USER_LOCKED for everything but logging out.
-        if requester.is_locked and not even_if_locked:
+        if requester.is_locked and not declaration.even_if_locked:
             raise UserLocked("This account is locked", soft_logout=True)
-        _check(auth, requester)
+        if requester.is_suspended and declaration.not_if_suspended:
+            raise UserSuspended("You cannot do this while your account is suspended")
+        _check(declaration.auth, requester)
         self._seen(requester, call.address, call.request.headers.get("User-Agent"))
         return requester
 

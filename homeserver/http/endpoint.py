@@ -76,6 +76,8 @@ class Options(TypedDict, total=False):
     """The largest body, in bytes, where it isn't the config's for the resource."""
     even_if_locked: bool
     """Whether a locked account may call it (logging out)."""
+    not_if_suspended: bool
+    """Whether a suspended account is refused (joining, sending, changing the profile, ...)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Declaration:
     body_type: Any
     max_body: int | None
     even_if_locked: bool
+    not_if_suspended: bool
 
     @property
     def section(self) -> str:
@@ -148,6 +151,7 @@ class Endpoints:
                     body_type=body_type,
                     max_body=options.get("max_body"),
                     even_if_locked=options.get("even_if_locked", False),
+                    not_if_suspended=options.get("not_if_suspended", False),
                 )
             )
             return handler

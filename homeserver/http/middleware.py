@@ -102,9 +102,7 @@ class Middleware:
         declaration = route.declaration
         requester: Requester | None = None
         if declaration.auth is not Auth.NONE:
-            requester = await self._doors.authentication.requester(
-                call, declaration.auth, declaration.even_if_locked
-            )
+            requester = await self._doors.authentication.requester(call, declaration)
             call.authenticated(requester)
         if declaration.limit is Limit.NONE:
             return

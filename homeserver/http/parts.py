@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from homeserver.config import Config
 from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
+from homeserver.services.accounts import Accounts
+from homeserver.services.devices import Devices
+from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.registration import Registration
 from homeserver.services.sessions import Sessions
+from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.user_interactive import UserInteractive
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +24,9 @@ class Parts:
     metrics: Metrics
     rate_limits: RateLimits
     sessions: Sessions
+    devices: Devices
+    accounts: Accounts
+    registration: Registration
+    shared_secret: SharedSecret
+    login_tokens: LoginTokens
+    user_interactive: UserInteractive

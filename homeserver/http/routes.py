@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from homeserver.http import monitoring
+from homeserver.http import monitoring, well_known
+from homeserver.http.admin import registration as admin_registration
+from homeserver.http.client import (
+    account,
+    auth_fallback,
+    capabilities,
+    devices,
+    discovery,
+    login,
+    registration,
+)
 from homeserver.http.endpoint import Endpoints
 
 ROUTES: tuple[Endpoints, ...] = (
+    discovery.pages,
+    discovery.endpoints,
+    well_known.endpoints,
+    registration.endpoints,
+    login.endpoints,
+    auth_fallback.endpoints,
+    account.endpoints,
+    devices.endpoints,
+    capabilities.endpoints,
+    admin_registration.endpoints,
     monitoring.health,
     monitoring.metrics,
 )

@@ -17,7 +17,7 @@ from homeserver.errors import InvalidParam, UnknownToken
 from homeserver.lru_cache import LruCache
 from homeserver.requester import Requester
 from homeserver.store import devices, tokens
-from homeserver.store.database import Connection, Database
+from homeserver.store.database import Database
 from homeserver.store.tokens import NewTokens, Session
 
 DevicesDeleted = Callable[[str, Sequence[str]], Awaitable[None]]
@@ -97,28 +97,20 @@ class Sessions:
 
     async def open(self, user_id: str, login: Login) -> Credentials:
         """Log a device in; whatever tokens it had before end. Raises `InvalidParam`."""
+        device_id = login.device_id if login.device_id is not None else _new_device_id()
+        if not 0 < len(device_id.encode()) <= MAX_DEVICE_ID_LENGTH:
+            raise InvalidParam(f"A device_id has 1 to {MAX_DEVICE_ID_LENGTH} bytes")
+        now = self._clock()
+        credentials = self._new_credentials(device_id, login.can_refresh)
+        ended: list[bytes] = []
         async with self._database.transaction() as connection:
-            credentials, ended = await self.open_within(connection, user_id, login)
+            if not await devices.upsert(connection, user_id, device_id, login.display_name, now):
+                # "If the client sets the device_id, the server will invalidate any access and
+                # refresh tokens previously assigned to that device."
+                ended = await tokens.delete_of_device(connection, user_id, device_id)
+            await tokens.insert(connection, self._stored(user_id, credentials, None), now)
         self._forget(ended)
         return credentials
-
-    async def open_within(
-        self, connection: Connection, user_id: str, login: Login
-    ) -> tuple[Credentials, list[bytes]]:
-        """Like `open`, in the caller's transaction; gives the ended tokens too."""
-        device_id = login.device_id if login.device_id is not None else _new_device_id()
-        if not 0 < len(device_id.encode()) <= MAX_DEVICE_ID_LENGTH or "\0" in device_id:
-            raise InvalidParam(f"A device_id has 1 to {MAX_DEVICE_ID_LENGTH} bytes, and no NUL")
-        now = self._clock()
-        made = await devices.upsert(connection, user_id, device_id, login.display_name, now)
-        ended: list[bytes] = []
-        if not made:
-            # "If the client sets the device_id, the server will invalidate any access and
-            # refresh tokens previously assigned to that device."
-            ended = await tokens.delete_of_device(connection, user_id, device_id)
-        credentials = self._new_credentials(device_id, login.can_refresh)
-        await tokens.insert(connection, self._stored(user_id, credentials, None), now)
-        return credentials, ended
 
     async def refresh(self, refresh_token: str) -> Credentials:
         """Exchange a refresh token. Raises `UnknownToken`."""

@@ -1,0 +1,31 @@
+"""What the caller may do on this server: client-server-api#capabilities-negotiation."""
+
+from __future__ import annotations
+
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.json_types import JsonObject
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+
+endpoints = Endpoints()
+
+# A chapter whose capability depends on nothing adds a line.
+_ALWAYS: JsonObject = {
+    "m.change_password": {"enabled": True},
+    "m.set_displayname": {"enabled": True},
+    "m.set_avatar_url": {"enabled": True},
+    "m.profile_fields": {"enabled": True},
+    "m.3pid_changes": {"enabled": True},
+    "m.get_login_token": {"enabled": True},
+    "m.forget_forced_upon_leave": {"enabled": False},
+}
+
+
+@endpoints.get("/capabilities", auth=Auth.GUEST)
+async def capabilities(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientv3capabilities"""
+    room_versions = {
+        "default": call.parts.config.default_room_version,
+        "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+    }
+    return {"capabilities": {**_ALWAYS, "m.room_versions": room_versions}}

@@ -1,0 +1,87 @@
+"""The caller's devices: client-server-api#device-management."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.json_types import JsonObject
+from homeserver.services.user_interactive import Operation
+from homeserver.store.devices import Device
+
+endpoints = Endpoints()
+
+
+class RenameBody(msgspec.Struct):
+    display_name: str | None = None
+
+
+class DeleteBody(msgspec.Struct):
+    auth: dict[str, Any] | None = None
+
+
+class DeleteDevicesBody(msgspec.Struct):
+    devices: list[str]
+    auth: dict[str, Any] | None = None
+
+
+@endpoints.get("/devices", auth=Auth.GUEST)
+async def get_devices(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientv3devices"""
+    devices = await call.parts.devices.of_user(call.requester.user_id)
+    return {"devices": [_device_json(device) for device in devices]}
+
+
+@endpoints.get("/devices/{device_id}", auth=Auth.GUEST)
+async def get_device(call: Call, device_id: str) -> JsonObject:
+    """client-server-api#get_matrixclientv3devicesdeviceid"""
+    return _device_json(await call.parts.devices.find(call.requester.user_id, device_id))
+
+
+@endpoints.put("/devices/{device_id}", auth=Auth.GUEST)
+async def rename_device(call: Call, device_id: str, body: RenameBody) -> JsonObject:
+    """client-server-api#put_matrixclientv3devicesdeviceid"""
+    user_id = call.requester.user_id
+    if body.display_name is None:
+        await call.parts.devices.find(user_id, device_id)
+    else:
+        await call.parts.devices.rename(user_id, device_id, body.display_name)
+    return {}
+
+
+@endpoints.delete("/devices/{device_id}", auth=Auth.USER, empty_body=True)
+async def delete_device(call: Call, device_id: str, body: DeleteBody) -> JsonObject:
+    """client-server-api#delete_matrixclientv3devicesdeviceid"""
+    return await _delete(call, body.auth, [device_id])
+
+
+@endpoints.post("/delete_devices", auth=Auth.USER)
+async def delete_devices(call: Call, body: DeleteDevicesBody) -> JsonObject:
+    """client-server-api#post_matrixclientv3delete_devices"""
+    return await _delete(call, body.auth, body.devices)
+
+
+async def _delete(call: Call, auth: JsonObject | None, device_ids: Sequence[str]) -> JsonObject:
+    user_id = call.requester.user_id
+
+    async def delete(_: Mapping[str, Any]) -> JsonObject:
+        await call.parts.sessions.delete_devices(user_id, device_ids)
+        return {}
+
+    operation = Operation("delete devices", user_id)
+    flows = [["m.login.password"]]
+    return await call.parts.user_interactive.run(operation, auth, flows, delete)
+
+
+def _device_json(device: Device) -> JsonObject:
+    answer: JsonObject = {"device_id": device.device_id}
+    if device.display_name is not None:
+        answer["display_name"] = device.display_name
+    if device.last_seen_at is not None:
+        answer["last_seen_ts"] = device.last_seen_at
+        answer["last_seen_ip"] = device.last_seen_ip
+    return answer

@@ -1,0 +1,59 @@
+"""What the server can do, and the page that a browser sees: client-server-api#api-versions."""
+
+from __future__ import annotations
+
+import html
+
+from aiohttp.web import Response
+
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.rate_limits import Limit
+from homeserver.json_types import JsonObject
+
+endpoints = Endpoints(versions=())
+pages = Endpoints(prefix="", versions=())
+
+VERSIONS = (
+    *("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1"),
+    *(f"v1.{minor}" for minor in range(1, 20)),
+)
+
+UNSTABLE_FEATURES = {
+    # What is served under its unstable name too; a chapter that does so adds a line.
+    "org.matrix.msc2918": True,  # refresh tokens
+    "org.matrix.msc3231": True,  # token-authenticated registration
+    "org.matrix.msc3882": True,  # login tokens for other clients
+}
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{server_name}</title>
+<style>
+body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: auto; padding: 3rem }}
+code {{ background: #8882; padding: 0 .3em }}
+</style>
+<h1>It works</h1>
+<p>This is the Matrix homeserver of <code>{server_name}</code>.</p>
+<p>To use it, open a Matrix client, such as
+<a href="https://app.element.io">Element</a>, and choose
+<code>{address}</code> as the homeserver before you sign in.</p>
+"""
+
+
+@endpoints.get("/versions", auth=Auth.NONE, limit=Limit.NONE)
+async def versions(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientversions"""
+    return {"versions": VERSIONS, "unstable_features": UNSTABLE_FEATURES}
+
+
+@pages.get("/", auth=Auth.NONE)
+async def landing_page(call: Call) -> Response:
+    """A page that says that the server works (not in the specification)."""
+    config = call.parts.config
+    address = config.public_baseurl or f"http://{call.request.host}"
+    page = _PAGE.format(server_name=html.escape(config.server_name), address=html.escape(address))
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return Response(text=page, content_type="text/html", headers=policy)

@@ -1,0 +1,97 @@
+"""New accounts: client-server-api#legacy-account-registration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from homeserver.errors import Forbidden, MissingParam
+from homeserver.http.call import Call
+from homeserver.http.credentials import credentials_json
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.rate_limits import Limit
+from homeserver.json_types import JsonObject
+from homeserver.services.registration import NewAccount
+from homeserver.services.sessions import Login
+from homeserver.services.user_interactive import Operation
+
+endpoints = Endpoints()
+
+
+class RegisterBody(msgspec.Struct):
+    auth: dict[str, Any] | None = None
+    username: str | None = None
+    password: str | None = None
+    device_id: str | None = None
+    initial_device_display_name: str | None = None
+    inhibit_login: bool = False
+    refresh_token: bool = False
+
+
+@endpoints.post("/register", auth=Auth.NONE, limit=Limit.REGISTRATION, empty_body=True)
+async def register(call: Call, body: RegisterBody) -> JsonObject:
+    """client-server-api#post_matrixclientv3register"""
+    if call.query_choice("kind", ("user", "guest"), "user") == "guest":
+        return await _register_guest(call, body)
+    flows = await call.parts.registration.flows()
+    user_id = call.parts.registration.user_id_for(body.username)
+    await call.parts.registration.check_available(user_id)
+    if body.password is not None:
+        call.parts.accounts.check_new_password(body.password)
+
+    async def make(results: Mapping[str, Any]) -> JsonObject:
+        return await _register(call, body, user_id, results.get("m.login.registration_token"))
+
+    operation = Operation("POST /register", None)
+    return await call.parts.user_interactive.run(operation, body.auth, flows, make)
+
+
+async def _register(call: Call, body: RegisterBody, user_id: str, token: str | None) -> JsonObject:
+    if body.password is None:
+        raise MissingParam("`password` is missing")
+    password_hash = await call.parts.accounts.hash_password(body.password)
+    await call.parts.registration.create(NewAccount(user_id, password_hash, token=token))
+    return await _registered(call, body, user_id)
+
+
+async def _registered(call: Call, body: RegisterBody, user_id: str) -> JsonObject:
+    answer: JsonObject = {"user_id": user_id, "home_server": call.parts.config.server_name}
+    if body.inhibit_login:
+        return answer
+    login = Login(body.device_id, body.initial_device_display_name, body.refresh_token)
+    return {**answer, **credentials_json(await call.parts.sessions.open(user_id, login))}
+
+
+async def _register_guest(call: Call, body: RegisterBody) -> JsonObject:
+    """ "all parameters [but] `initial_device_display_name` MUST BE ignored by the server" """
+    user_id = await call.parts.registration.create_guest()
+    kept = RegisterBody(initial_device_display_name=body.initial_device_display_name)
+    return await _registered(call, kept, user_id)
+
+
+@endpoints.get("/register/available", auth=Auth.NONE)
+async def available(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientv3registeravailable"""
+    user_id = call.parts.registration.user_id_for(call.required_query("username"))
+    await call.parts.registration.check_available(user_id)
+    return {"available": True}
+
+
+@endpoints.get(
+    "/register/m.login.registration_token/validity",
+    auth=Auth.NONE,
+    limit=Limit.REGISTRATION,
+    versions=("v1",),
+    unstable=(
+        "/unstable/org.matrix.msc3231/register/org.matrix.msc3231.login.registration_token/validity",
+    ),
+)
+async def token_validity(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientv1registermloginregistration_tokenvalidity"""
+    token = call.required_query("token")
+    options = call.parts.config.registration
+    if not options.enabled and not await call.parts.registration.token_is_valid(token):
+        raise Forbidden("Registration is disabled on this server")
+    return {"valid": await call.parts.registration.token_is_valid(token)}

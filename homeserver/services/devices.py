@@ -1,0 +1,43 @@
+"""What users see and say of their devices.
+
+client-server-api#device-management
+"""
+
+from __future__ import annotations
+
+from homeserver.errors import NotFound, TooLarge
+from homeserver.store import devices
+from homeserver.store.database import Database
+from homeserver.store.devices import Device
+
+MAX_DISPLAY_NAME_LENGTH = 100
+
+
+class Devices:
+    """The devices of local users. They are made and deleted by `Sessions`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of_user(self, user_id: str) -> list[Device]:
+        """All devices of a user, oldest first."""
+        async with self._database.connection() as connection:
+            return await devices.of_user(connection, user_id)
+
+    async def find(self, user_id: str, device_id: str) -> Device:
+        """Raises `NotFound`."""
+        async with self._database.connection() as connection:
+            device = await devices.find(connection, user_id, device_id)
+        if device is None:
+            raise NotFound("You have no such device")
+        return device
+
+    async def rename(self, user_id: str, device_id: str, display_name: str) -> None:
+        """Raises `NotFound`, `TooLarge`."""
+        if len(display_name) > MAX_DISPLAY_NAME_LENGTH:
+            raise TooLarge(
+                f"A device's name has at most {MAX_DISPLAY_NAME_LENGTH} characters", status=400
+            )
+        async with self._database.connection() as connection:
+            if not await devices.rename(connection, user_id, device_id, display_name):
+                raise NotFound("You have no such device")
