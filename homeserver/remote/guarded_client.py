@@ -1,0 +1,162 @@
+"""Requests to addresses that somebody else told us: they never reach our own network.
+
+Rules of this file: it guards the address that a connection is really made to, after every look-up
+and on every redirect, so a name that resolves differently the second time gains nothing; whoever
+talks to federation, push gateways, application services or web pages takes a session from here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import (
+    ClientConnectorError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
+from aiohttp.abc import AbstractResolver
+
+from homeserver.config import Outgoing
+
+USER_AGENT = "homeserver"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Special addresses that Python's `ipaddress` holds for global: the metadata service of Azure,
+# the protocol assignments of RFC 6890 (with Oracle's metadata service), relays into 6to4.
+SPECIAL = [
+    ipaddress.IPv4Network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24")
+]
+# RFC 6052: an IPv6 host reaches IPv4 ones through its provider's NAT64.
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class AddressRefused(ConnectionError):
+    """The name leads to a private, local or otherwise special address."""
+
+
+class TooMuch(Exception):
+    """The answer is larger than it may be."""
+
+
+class AddressGuard:
+    """Knows which addresses may be connected to: global ones, and the ranges of the config."""
+
+    def __init__(self, allowed_private_ranges: Iterable[str] = ()) -> None:
+        self._allowed: list[Network] = [ipaddress.ip_network(r) for r in allowed_private_ranges]
+
+    def allows(self, text: str) -> bool:
+        """May `text`, an IP address, be connected to? What isn't an address may not."""
+        try:
+            address = _reached(ipaddress.ip_address(text))
+        except ValueError:
+            return False
+        if any(address in network for network in self._allowed):
+            return True
+        return _is_global(address)
+
+    def open_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """aiohttp's socket factory: the last step before connecting. Raises AddressRefused."""
+        family, kind, protocol, _, address = info
+        if not self.allows(str(address[0])):
+            # The same text for each address of a name: aiohttp then raises it as it is.
+            raise AddressRefused("The address is private or special")
+        return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def _reached(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, if it does."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
+
+
+def _is_global(address: Address) -> bool:
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and (address.sixtofour or address.teredo):
+        return False  # tunnels into IPv4; nobody serves there
+    return not any(address in network for network in SPECIAL)
+
+
+def tls_context(outgoing: Outgoing) -> ssl.SSLContext | bool:
+    """What `ssl=` of an aiohttp request should be; True is aiohttp's own, verified context."""
+    if outgoing.verify_certificates and outgoing.ca_file is None:
+        return True
+    context = ssl.create_default_context()
+    if outgoing.ca_file is not None:
+        context.load_verify_locations(outgoing.ca_file)
+    if not outgoing.verify_certificates:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def guarded_connector(
+    outgoing: Outgoing,
+    *,
+    resolver: AbstractResolver | None = None,
+    connections: int = 100,
+    per_host: int = 0,
+) -> TCPConnector:
+    """A connector that refuses private addresses; `per_host` 0 is as many as `connections`.
+
+    A refused connection raises ClientConnectorError (see `is_refused`). Needs a running loop.
+    """
+    return TCPConnector(
+        ssl=tls_context(outgoing),
+        socket_factory=AddressGuard(outgoing.allowed_private_ranges).open_socket,
+        resolver=resolver,
+        limit=connections,
+        limit_per_host=per_host,
+    )
+
+
+def guarded_session(
+    outgoing: Outgoing,
+    *,
+    seconds: float,
+    connector: TCPConnector | None = None,
+    user_agent: str = USER_AGENT,
+) -> ClientSession:
+    """A session without cookies whose requests may take `seconds` at most, redirects included.
+
+    Without a `connector` it has a guarded one of its own. The caller closes the session.
+    """
+    return ClientSession(
+        connector=connector or guarded_connector(outgoing),
+        cookie_jar=DummyCookieJar(),
+        timeout=ClientTimeout(total=seconds, sock_connect=min(seconds, 10.0)),
+        headers={"User-Agent": user_agent},
+        trust_env=False,
+    )
+
+
+def is_refused(error: BaseException) -> bool:
+    """Did a request fail because the guard refused the address?"""
+    return isinstance(error, ClientConnectorError) and isinstance(error.os_error, AddressRefused)
+
+
+async def read_at_most(response: ClientResponse, max_bytes: int) -> bytes:
+    """The decoded body. Raises TooMuch as soon as it is larger; the connection is then dropped."""
+    if (response.content_length or 0) > max_bytes:
+        response.close()
+        raise TooMuch(f"More than {max_bytes} bytes")
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > max_bytes:
+            response.close()
+            raise TooMuch(f"More than {max_bytes} bytes")
+    return bytes(body)
