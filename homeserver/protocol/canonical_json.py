@@ -68,9 +68,11 @@ def validate(value: Any) -> None:
         deeper: list[Any] = []
         for item in level:
             kind = type(item)
+            if kind is str and item.isascii():
+                continue
             if kind is dict:
                 for key in item:
-                    if type(key) is not str or not _is_unicode(key):
+                    if type(key) is not str or not (key.isascii() or _is_unicode(key)):
                         raise CanonicalJsonError("an object key is not a string of Unicode")
                 deeper.extend(item.values())
             elif kind is list:
@@ -98,8 +100,6 @@ def _validate_scalar(item: Any) -> None:
 
 
 def _is_unicode(value: str) -> bool:
-    if value.isascii():
-        return True
     try:
         value.encode()
     except UnicodeEncodeError:

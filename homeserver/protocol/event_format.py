@@ -27,7 +27,7 @@ def check_size(encoded: bytes) -> None:
 
 def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
     """Raises Rejected (TooLarge) unless every field has its type and keeps its limits."""
-    _check_strings(pdu)
+    check_strings(pdu)
     _check_ids(pdu, rules)
     for name in ("content", "hashes", "signatures"):
         if type(pdu.get(name)) is not dict:
@@ -44,7 +44,8 @@ def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
     _check_references(pdu, "auth_events", MAX_AUTH_EVENTS, rules)
 
 
-def _check_strings(pdu: JsonObject) -> None:
+def check_strings(pdu: JsonObject) -> None:
+    """Raises Rejected (TooLarge) unless the strings are strings of at most 255 bytes."""
     for name in ("type", "sender", "state_key", "room_id", "event_id"):
         value = pdu.get(name)
         if type(value) is str:

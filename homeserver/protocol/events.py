@@ -22,7 +22,12 @@ from homeserver.protocol.canonical_json import (
     encode_valid,
     validate,
 )
-from homeserver.protocol.event_format import MAX_PDU_BYTES, check_format, check_size
+from homeserver.protocol.event_format import (
+    MAX_PDU_BYTES,
+    check_format,
+    check_size,
+    check_strings,
+)
 from homeserver.protocol.identifiers import is_event_id, server_name_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.rejection import Rejected
@@ -284,8 +289,14 @@ def _references(event_ids: Sequence[str], rules: RoomVersion, template: Template
 
 
 def build_event(rules: RoomVersion, template: Template, signer: Signer) -> Event:
-    """Our own event, hashed and signed. Raises Rejected (TooLarge) or CanonicalJsonError."""
-    return sign_pdu(unsigned_pdu(rules, template), rules, signer)
+    """Our own event, hashed and signed. Raises Rejected (TooLarge) or CanonicalJsonError.
+
+    Of the template, what a client can choose is checked: content, type, state key, sizes.
+    """
+    validate(template.content)
+    pdu = unsigned_pdu(rules, template)
+    check_strings(pdu)
+    return _signed(pdu, rules, signer)
 
 
 def sign_pdu(pdu: JsonObject, rules: RoomVersion, signer: Signer) -> Event:
@@ -296,10 +307,15 @@ def sign_pdu(pdu: JsonObject, rules: RoomVersion, signer: Signer) -> Event:
     """
     validate(pdu)
     pdu = {key: value for key, value in pdu.items() if key not in ("unsigned", "signatures")}
+    check_format(pdu | {"hashes": {}, "signatures": {}}, rules)
+    return _signed(pdu, rules, signer)
+
+
+def _signed(pdu: JsonObject, rules: RoomVersion, signer: Signer) -> Event:
+    """Fills in the hashes and the signature of a PDU that holds nothing but canonical JSON."""
     pdu["hashes"] = {"sha256": content_hash(pdu, rules)}
     message = pdu_message(pdu, rules)
     pdu["signatures"] = {signer.server_name: {signer.key_id: signer.sign(message)}}
-    check_format(pdu, rules)
     encoded = encode_valid(pdu)
     check_size(encoded)
     return _event(rules, pdu, event_id_of(pdu, rules, message), encoded)

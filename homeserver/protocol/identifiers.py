@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 from homeserver.protocol.room_versions import EventIdFormat, RoomVersion
@@ -25,6 +26,9 @@ _OPAQUE_ID = re.compile(r"[0-9A-Za-z._~-]{1,255}")
 _NAMESPACED_ID = re.compile(r"[a-z][a-z0-9._-]{0,254}")
 _ROOM_VERSION = re.compile(r"[a-z0-9.-]{1,32}")
 _SIGNING_KEY_ID = re.compile(r"ed25519:[a-zA-Z0-9_]+")
+
+_URL_SAFE = EventIdFormat.URL_SAFE_REFERENCE_HASH
+_STANDARD = EventIdFormat.REFERENCE_HASH
 
 
 def server_name_of(identifier: str) -> str:
@@ -68,10 +72,14 @@ def _is_ip_address(value: str) -> bool:
 
 def _is_domain_id(value: Any, sigil: str) -> TypeGuard[str]:
     """`sigil localpart : server_name`; in the localpart no `:`, NUL or surrogate."""
-    if type(value) is not str or value[:1] != sigil:
-        return False
+    return type(value) is str and value[:1] == sigil and fits(value) and _has_domain(value)
+
+
+@lru_cache(maxsize=8192)
+def _has_domain(value: str) -> bool:
+    """Cached, since the same few senders and rooms come again and again."""
     localpart, _, domain = value.partition(":")
-    return _is_text(localpart) and is_server_name(domain) and fits(value)
+    return _is_text(localpart) and is_server_name(domain)
 
 
 def _is_text(value: str) -> bool:
@@ -115,13 +123,11 @@ def is_event_id(value: Any, rules: RoomVersion | None = None) -> TypeGuard[str]:
         return False
     if rules is None:
         return len(value) > 1 and _is_text(value) and fits(value)
-    match rules.event_id_format:
-        case EventIdFormat.URL_SAFE_REFERENCE_HASH:
-            return _URL_SAFE_REFERENCE_HASH.fullmatch(value, 1) is not None
-        case EventIdFormat.REFERENCE_HASH:
-            return _REFERENCE_HASH.fullmatch(value, 1) is not None
-        case EventIdFormat.CHOSEN:
-            return _is_domain_id(value, "$")
+    if rules.event_id_format is _URL_SAFE:
+        return _URL_SAFE_REFERENCE_HASH.fullmatch(value, 1) is not None
+    if rules.event_id_format is _STANDARD:
+        return _REFERENCE_HASH.fullmatch(value, 1) is not None
+    return _is_domain_id(value, "$")
 
 
 def is_opaque_id(value: Any) -> TypeGuard[str]:
