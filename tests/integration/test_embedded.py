@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from homeserver.store.embedded import EmbeddedError, EmbeddedPostgres, running_url
+from homeserver.store.embedded import EmbeddedPostgres, running_url
+from homeserver.store.postgres_wheel import EmbeddedError
 
 
 @pytest.fixture(scope="module")
