@@ -26,13 +26,19 @@ from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.devices import Devices
+from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.membership import Membership
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
+from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
+from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
+from homeserver.stream import core as stream_core
+from homeserver.stream.core import StreamCore
 
 log = structlog.get_logger()
 
@@ -67,44 +73,76 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         database = await _database(config, stack)
         metrics = Metrics()
         _background(stack, metrics.watch_event_loop())
-        rate_limits = RateLimits(config.rate_limits)
-
-        observers = Observers()
-        sessions = _sessions(config, database, observers)
-        accounts = _accounts(config, database, rate_limits, sessions, observers)
-        registration = Registration(
-            database, config.server_name, config.registration, now_ms, observers.registered
-        )
         last_seen = LastSeen(database, now_ms)
         stack.push_async_callback(last_seen.flush)
         _background(stack, last_seen.run())
-
-        parts = Parts(
-            config=config,
-            metrics=metrics,
-            rate_limits=rate_limits,
-            sessions=sessions,
-            devices=Devices(database),
-            accounts=accounts,
-            registration=registration,
-            shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
-            login_tokens=LoginTokens(now_ms),
-            user_interactive=_user_interactive(accounts, registration),
-        )
+        stream = await _stream(config, database, metrics, stack)
+        parts = _parts(config, database, metrics, stream)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
-                sessions, last_seen.note, config.query_string_access_tokens
+                parts.sessions, last_seen.note, config.query_string_access_tokens
             ),
             check_origin=nobody_signs,
-            rate_limits=rate_limits,
+            rate_limits=parts.rate_limits,
             metrics=metrics,
         )
         listeners = Listeners(config, doors, ROUTES)
         stack.push_async_callback(listeners.finish)
         await listeners.start()
         stack.push_async_callback(listeners.close)
+        # Before the listeners wait for open requests: long polls answer at once.
+        stack.callback(stream.close_long_polls)
         yield Homeserver(config=config, database=database, urls=listeners.urls())
+
+
+async def _stream(
+    config: Config, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> StreamCore:
+    """The hot room, with the writer lock taken; the writer is drained at the end."""
+    stream = stream_core.build(database, config.caches, load_signer(config))
+    await stream.writer.start()
+    stack.push_async_callback(stream.writer.stop)
+    stream.rooms.changed_floor = stream.writer.position
+    _measure_stream(metrics, stream)
+    return stream
+
+
+def _parts(config: Config, database: Database, metrics: Metrics, stream: StreamCore) -> Parts:
+    rate_limits = RateLimits(config.rate_limits)
+    observers = Observers()
+    sessions = _sessions(config, database, observers)
+    accounts = _accounts(config, database, rate_limits, sessions, observers)
+    registration = Registration(
+        database, config.server_name, config.registration, now_ms, observers.registered
+    )
+    return Parts(
+        config=config,
+        metrics=metrics,
+        rate_limits=rate_limits,
+        sessions=sessions,
+        devices=Devices(database),
+        accounts=accounts,
+        registration=registration,
+        shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
+        login_tokens=LoginTokens(now_ms),
+        user_interactive=_user_interactive(accounts, registration),
+        stream=stream,
+        rooms=Rooms(config, database, stream.rooms, stream.sender),
+        membership=Membership(database, stream),
+        filters=Filters(database),
+    )
+
+
+def _measure_stream(metrics: Metrics, stream: StreamCore) -> None:
+    writer = stream.writer
+    metrics.histogram(
+        "homeserver_commit_seconds", "How long a batch takes to commit", writer.commit_seconds
+    )
+    metrics.histogram("homeserver_batch_changes", "Changes in a batch", writer.batch_sizes)
+    metrics.gauge("homeserver_live_rooms", "Rooms in memory", lambda: len(stream.rooms))
+    metrics.gauge("homeserver_long_polls", "Open long polls", lambda: len(stream.notifier))
+    metrics.gauge("homeserver_stream_position", "Newest visible", lambda: writer.position)
 
 
 def _sessions(config: Config, database: Database, observers: Observers) -> Sessions:

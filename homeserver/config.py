@@ -186,6 +186,9 @@ class Caches(Section, frozen=True):
         Annotated[int, Meta(ge=20)], about("Newest events of each room held ready for /sync.")
     ] = 100
     events: Annotated[Annotated[int, Meta(ge=100)], about("Other events held in memory.")] = 20_000
+    users: Annotated[
+        Annotated[int, Meta(ge=10)], about("Local users held in memory with their rooms.")
+    ] = 5_000
     access_tokens: Annotated[
         Annotated[int, Meta(ge=100)], about("Access tokens held in memory.")
     ] = 10_000

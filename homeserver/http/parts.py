@@ -9,11 +9,15 @@ from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
 from homeserver.services.accounts import Accounts
 from homeserver.services.devices import Devices
+from homeserver.services.filters import Filters
 from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.membership import Membership
 from homeserver.services.registration import Registration
+from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.user_interactive import UserInteractive
+from homeserver.stream.core import StreamCore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,10 @@ class Parts:
 
     config: Config
     metrics: Metrics
+    stream: StreamCore
+    rooms: Rooms
+    membership: Membership
+    filters: Filters
     rate_limits: RateLimits
     sessions: Sessions
     devices: Devices

@@ -11,7 +11,11 @@ from homeserver.http.client import (
     devices,
     discovery,
     login,
+    membership,
     registration,
+    rooms,
+    sending,
+    sync,
 )
 from homeserver.http.endpoint import Endpoints
 
@@ -25,6 +29,10 @@ ROUTES: tuple[Endpoints, ...] = (
     account.endpoints,
     devices.endpoints,
     capabilities.endpoints,
+    rooms.endpoints,
+    sending.endpoints,
+    membership.endpoints,
+    sync.endpoints,
     admin_registration.endpoints,
     monitoring.health,
     monitoring.metrics,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,17 @@ import pytest
 
 from homeserver.store import registration_tokens
 from homeserver.store.registration_tokens import RegistrationToken
-from tests.support.client import PASSWORD, Client, refusal
+from tests.support.client import PASSWORD, Client, Refused
 from tests.support.server import RunningServer, settings
 
 DUMMY = {"type": "m.login.dummy"}
+
+
+async def refusal(request: Awaitable[Any]) -> Refused:
+    """The error with which a request is refused."""
+    with pytest.raises(Refused) as refused:
+        await request
+    return refused.value
 
 
 async def test_a_request_without_auth_is_told_the_flows(server: RunningServer) -> None:

@@ -1,0 +1,109 @@
+"""Joining, leaving, inviting and the like. client-server-api#room-membership"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homeserver.errors import BadJson, InvalidParam, MissingParam
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.rate_limits import Limit
+from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import is_room_id
+
+endpoints = Endpoints()
+
+
+@endpoints.get("/joined_rooms", auth=Auth.GUEST)
+async def joined_rooms(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientv3joined_rooms"""
+    user = await call.parts.stream.users.get(call.requester.user_id)
+    return {"joined_rooms": user.joined_rooms()}
+
+
+@endpoints.post("/rooms/{room_id}/join", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
+async def join_room_by_id(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidjoin"""
+    return await join_room(call, room_id, body)
+
+
+@endpoints.post("/join/{room_id_or_alias}", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
+async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3joinroomidoralias"""
+    room_id = _room_id(room_id_or_alias)
+    await call.parts.membership.join(call.requester, room_id, _reason(body))
+    return {"room_id": room_id}
+
+
+@endpoints.post("/knock/{room_id_or_alias}", auth=Auth.USER, limit=Limit.ROOM, empty_body=True)
+async def knock_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3knockroomidoralias"""
+    room_id = _room_id(room_id_or_alias)
+    await call.parts.membership.knock(call.requester, room_id, _reason(body))
+    return {"room_id": room_id}
+
+
+@endpoints.post("/rooms/{room_id}/leave", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
+async def leave_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidleave"""
+    await call.parts.membership.leave(call.requester, room_id, _reason(body))
+    return {}
+
+
+@endpoints.post("/rooms/{room_id}/forget", auth=Auth.GUEST, empty_body=True)
+async def forget_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidforget"""
+    await call.parts.membership.forget(call.requester, room_id)
+    return {}
+
+
+@endpoints.post("/rooms/{room_id}/invite", auth=Auth.USER, limit=Limit.ROOM)
+async def invite_user(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidinvite"""
+    await call.parts.membership.invite(call.requester, room_id, _user_id(body), _reason(body))
+    return {}
+
+
+@endpoints.post("/rooms/{room_id}/kick", auth=Auth.USER, limit=Limit.ROOM)
+async def kick(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidkick"""
+    await call.parts.membership.kick(call.requester, room_id, _user_id(body), _reason(body))
+    return {}
+
+
+@endpoints.post("/rooms/{room_id}/ban", auth=Auth.USER, limit=Limit.ROOM)
+async def ban(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidban"""
+    await call.parts.membership.ban(call.requester, room_id, _user_id(body), _reason(body))
+    return {}
+
+
+@endpoints.post("/rooms/{room_id}/unban", auth=Auth.USER, limit=Limit.ROOM)
+async def unban(call: Call, room_id: str, body: JsonObject) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidunban"""
+    await call.parts.membership.unban(call.requester, room_id, _user_id(body), _reason(body))
+    return {}
+
+
+def _room_id(room_id_or_alias: str) -> str:
+    if not is_room_id(room_id_or_alias):
+        raise InvalidParam(f"{room_id_or_alias!r} is not a room id")
+    return room_id_or_alias
+
+
+def _reason(body: JsonObject) -> JsonObject:
+    reason: Any = body.get("reason")
+    if reason is None:
+        return {}
+    if not isinstance(reason, str):
+        raise BadJson("`reason` must be a string")
+    return {"reason": reason}
+
+
+def _user_id(body: JsonObject) -> str:
+    user_id = body.get("user_id")
+    if user_id is None:
+        raise MissingParam("`user_id` is missing")
+    if not isinstance(user_id, str):
+        raise BadJson("`user_id` must be a string")
+    return user_id

@@ -1,0 +1,130 @@
+"""Sending events into rooms. client-server-api#sending-events-to-a-room"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homeserver.errors import BadJson, Forbidden, InvalidParam
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.rate_limits import Limit
+from homeserver.json_types import JsonObject
+from homeserver.stream.send import Draft, Transaction
+
+endpoints = Endpoints()
+
+MEMBER = "m.room.member"
+
+
+@endpoints.put("/rooms/{room_id}/send/{event_type}/{txn_id}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+async def send_message_event(
+    call: Call, room_id: str, event_type: str, txn_id: str, body: JsonObject
+) -> JsonObject:
+    """client-server-api#put_matrixclientv3roomsroomidsendeventtypetxnid"""
+    draft = _message(call, event_type, body)
+    return await _send_once(call, room_id, draft, f"send/{event_type}", txn_id)
+
+
+@endpoints.post("/rooms/{room_id}/send/{event_type}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+async def send_message_event_without_transaction(
+    call: Call, room_id: str, event_type: str, body: JsonObject
+) -> JsonObject:
+    """The old form without a transaction id, which some clients and suites still use."""
+    stored = await call.parts.stream.sender.send(room_id, _message(call, event_type, body))
+    return {"event_id": stored.event_id}
+
+
+@endpoints.put("/rooms/{room_id}/redact/{event_id}/{txn_id}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+async def redact_event(
+    call: Call, room_id: str, event_id: str, txn_id: str, body: JsonObject
+) -> JsonObject:
+    """client-server-api#put_matrixclientv3roomsroomidredacteventidtxnid"""
+    draft = _redaction(call, event_id, body)
+    return await _send_once(call, room_id, draft, f"redact/{event_id}", txn_id)
+
+
+@endpoints.post(
+    "/rooms/{room_id}/redact/{event_id}", auth=Auth.GUEST, limit=Limit.MESSAGE, empty_body=True
+)
+async def redact_event_without_transaction(
+    call: Call, room_id: str, event_id: str, body: JsonObject
+) -> JsonObject:
+    """The old form without a transaction id."""
+    stored = await call.parts.stream.sender.send(room_id, _redaction(call, event_id, body))
+    return {"event_id": stored.event_id}
+
+
+@endpoints.put(
+    "/rooms/{room_id}/state/{event_type}/{state_key}",
+    auth=Auth.GUEST,
+    limit=Limit.MESSAGE,
+)
+async def set_room_state_with_key(
+    call: Call, room_id: str, event_type: str, state_key: str, body: JsonObject
+) -> JsonObject:
+    """client-server-api#put_matrixclientv3roomsroomidstateeventtypestatekey"""
+    if event_type == "m.room.create":
+        raise Forbidden("A room's create event can't be sent again")
+    draft = _draft(call, event_type, body, state_key=state_key)
+    stored = await call.parts.stream.sender.send(room_id, draft)
+    return {"event_id": stored.event_id}
+
+
+@endpoints.put(
+    "/rooms/{room_id}/state/{event_type}",
+    auth=Auth.GUEST,
+    limit=Limit.MESSAGE,
+    also=("/rooms/{room_id}/state/{event_type}/",),
+)
+async def set_room_state(call: Call, room_id: str, event_type: str, body: JsonObject) -> JsonObject:
+    """The same with the empty state key."""
+    return await set_room_state_with_key(call, room_id, event_type, "", body)
+
+
+def _message(call: Call, event_type: str, content: JsonObject) -> Draft:
+    redacts: Any = None
+    if event_type == "m.room.redaction":
+        # MSC4169: a redaction may be sent like any other event.
+        redacts = content.get("redacts")
+        if not isinstance(redacts, str):
+            raise BadJson("A redaction needs the event id that it `redacts`")
+        content = {key: value for key, value in content.items() if key != "redacts"}
+    return _draft(call, event_type, content, redacts=redacts)
+
+
+def _redaction(call: Call, event_id: str, body: JsonObject) -> Draft:
+    reason = body.get("reason")
+    if reason is not None and not isinstance(reason, str):
+        raise BadJson("`reason` must be a string")
+    content = {} if reason is None else {"reason": reason}
+    return _draft(call, "m.room.redaction", content, redacts=event_id)
+
+
+def _draft(
+    call: Call,
+    event_type: str,
+    content: JsonObject,
+    *,
+    state_key: str | None = None,
+    redacts: str | None = None,
+) -> Draft:
+    ts: int | None = None
+    if call.requester.app_service is not None and call.query("ts") is not None:
+        ts = call.query_int("ts", 0)
+    return Draft(call.requester.user_id, event_type, content, state_key, redacts, ts)
+
+
+async def _send_once(
+    call: Call, room_id: str, draft: Draft, endpoint: str, txn_id: str
+) -> JsonObject:
+    if len(txn_id) > 255:
+        raise InvalidParam("The transaction id is too long")
+    requester = call.requester
+    # An application service may act without a device; its transactions are its user's then.
+    device_id = requester.device_id or ""
+    event_id = await call.parts.stream.transactions.once(
+        Transaction(requester.user_id, device_id, txn_id),
+        f"{room_id}/{endpoint}",
+        lambda transaction: call.parts.stream.sender.send(room_id, draft, transaction),
+    )
+    return {"event_id": event_id}

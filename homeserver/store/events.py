@@ -1,0 +1,283 @@
+"""The log's rows: events, the rooms' heads, and the transaction ids that local sends came with.
+
+Rules of this file: events are never edited, only marked (`redacted_by`); everything that one batch
+of the stream writer brings is written by a single statement.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from homeserver.store.database import Connection
+
+ORDER_STEP = 65536
+"""Room between the timeline orders of two live events, for history that is fetched later."""
+
+LOWEST_ORDER = -(2**63)
+HIGHEST_ORDER = 2**63 - 1
+
+
+class Flag(enum.IntFlag):
+    """Marks of a stored event, with the specification's meaning."""
+
+    REJECTED = 1
+    SOFT_FAILED = 2
+    OUTLIER = 4
+    RESOLVED = 8  # the room's current state changed by more than this event's own key
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event as it stands in the database. `json` is the PDU's canonical bytes."""
+
+    number: int
+    room_number: int
+    timeline_order: int | None
+    event_id: str
+    type: str
+    state_key: str | None
+    sender: str
+    origin_server_ts: int
+    state_group: int | None
+    replaces: int | None
+    auth_events: tuple[int, ...]
+    flags: int
+    redacted_by: int | None
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRow:
+    """What the next event of a room builds on."""
+
+    room_number: int
+    forward_extremities: tuple[str, ...]
+    depth: int
+    state_group: int
+    last_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRow:
+    """A send by a device and the event that it made."""
+
+    number: int
+    user_id: str
+    device_id: str
+    transaction_id: str
+    event_id: str
+
+
+_COLUMNS = (
+    "e.number, e.room_number, e.timeline_order, e.event_id, e.type, e.state_key, e.sender, "
+    "e.origin_server_ts, e.state_group, e.replaces, e.auth_events, e.flags, e.redacted_by, e.json"
+)
+
+_APPEND = """
+WITH new_events AS (
+    INSERT INTO events (number, room_number, timeline_order, event_id, type, state_key, sender,
+                        origin_server_ts, state_group, replaces, auth_events, flags, redacted_by,
+                        json)
+    SELECT number, room_number, timeline_order, event_id, type, state_key, sender,
+           origin_server_ts, state_group, replaces, auth_events::bigint[], flags, redacted_by, json
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::smallint[],
+                $13::bigint[], $14::bytea[])
+      AS t (number, room_number, timeline_order, event_id, type, state_key, sender,
+            origin_server_ts, state_group, replaces, auth_events, flags, redacted_by, json)
+), new_transactions AS (
+    INSERT INTO sent_transactions (number, user_id, device_id, transaction_id, event_id)
+    SELECT * FROM unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[])
+)
+INSERT INTO room_heads (room_number, forward_extremities, depth, state_group, last_position)
+SELECT room_number, forward_extremities::text[], depth, state_group, last_position
+FROM unnest($15::bigint[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[])
+  AS t (room_number, forward_extremities, depth, state_group, last_position)
+ON CONFLICT (room_number) DO UPDATE
+SET forward_extremities = excluded.forward_extremities, depth = excluded.depth,
+    state_group = excluded.state_group, last_position = excluded.last_position
+"""
+
+
+def _array_literal(values: Iterable[int | str]) -> str:
+    # Event ids and numbers need no quoting beyond the double quotes.
+    return "{" + ",".join(f'"{value}"' for value in values) + "}"
+
+
+async def append(
+    connection: Connection,
+    events: Sequence[EventRow],
+    heads: Sequence[HeadRow],
+    transactions: Sequence[TransactionRow],
+) -> None:
+    """Write one batch of the stream: its events, the heads they leave, their transaction ids."""
+    await connection.execute(
+        _APPEND,
+        [e.number for e in events],
+        [e.room_number for e in events],
+        [e.timeline_order for e in events],
+        [e.event_id for e in events],
+        [e.type for e in events],
+        [e.state_key for e in events],
+        [e.sender for e in events],
+        [e.origin_server_ts for e in events],
+        [e.state_group for e in events],
+        [e.replaces for e in events],
+        [_array_literal(e.auth_events) for e in events],
+        [e.flags for e in events],
+        [e.redacted_by for e in events],
+        [e.json for e in events],
+        [h.room_number for h in heads],
+        [_array_literal(h.forward_extremities) for h in heads],
+        [h.depth for h in heads],
+        [h.state_group for h in heads],
+        [h.last_position for h in heads],
+        [t.number for t in transactions],
+        [t.user_id for t in transactions],
+        [t.device_id for t in transactions],
+        [t.transaction_id for t in transactions],
+        [t.event_id for t in transactions],
+    )
+
+
+async def mark_redacted(connection: Connection, redactions: Sequence[tuple[str, int]]) -> None:
+    """Mark events (by id) as hit by a redaction (its number). The first redaction stays."""
+    await connection.execute(
+        """
+        UPDATE events SET redacted_by = r.number
+        FROM unnest($1::text[], $2::bigint[]) AS r (event_id, number)
+        WHERE events.event_id = r.event_id AND events.redacted_by IS NULL
+        """,
+        [event_id for event_id, _ in redactions],
+        [number for _, number in redactions],
+    )
+
+
+def _row(record: asyncpg.Record) -> EventRow:
+    return EventRow(
+        record[0],
+        record[1],
+        record[2],
+        record[3],
+        record[4],
+        record[5],
+        record[6],
+        record[7],
+        record[8],
+        record[9],
+        tuple(record[10]),
+        record[11],
+        record[12],
+        record[13],
+    )
+
+
+async def by_ids(connection: Connection, event_ids: Iterable[str]) -> list[EventRow]:
+    """The events among `event_ids` that we have, in no order."""
+    records = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM events e WHERE e.event_id = ANY($1::text[])",  # noqa: S608 - constant
+        list(event_ids),
+    )
+    return [_row(record) for record in records]
+
+
+async def by_numbers(connection: Connection, numbers: Iterable[int]) -> list[EventRow]:
+    """The events with these numbers, in no order."""
+    records = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM events e WHERE e.number = ANY($1::bigint[])",  # noqa: S608 - constant
+        list(numbers),
+    )
+    return [_row(record) for record in records]
+
+
+async def timeline_ends(
+    connection: Connection, room_numbers: Sequence[int], limit: int
+) -> list[EventRow]:
+    """The newest `limit` live timeline events of each room, oldest first within a room."""
+    records = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM unnest($1::bigint[]) AS room (number)
+        CROSS JOIN LATERAL (
+            SELECT * FROM events
+            WHERE events.room_number = room.number AND timeline_order IS NOT NULL
+            ORDER BY timeline_order DESC LIMIT $2
+        ) AS e
+        ORDER BY e.room_number, e.timeline_order
+        """,  # noqa: S608 - constant
+        list(room_numbers),
+        limit,
+    )
+    return [_row(record) for record in records]
+
+
+async def timeline_page(
+    connection: Connection,
+    room_number: int,
+    *,
+    after: int = LOWEST_ORDER,
+    before: int = HIGHEST_ORDER,
+    limit: int,
+    backwards: bool,
+) -> list[EventRow]:
+    """Timeline events with `after < timeline_order < before`, from one end, in that direction."""
+    direction = "DESC" if backwards else "ASC"
+    records = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM events e
+        WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
+        ORDER BY e.timeline_order {direction} LIMIT $4
+        """,  # noqa: S608 - constants
+        room_number,
+        after,
+        before,
+        limit,
+    )
+    return [_row(record) for record in records]
+
+
+async def transactions_of_device(
+    connection: Connection, user_id: str, device_id: str
+) -> list[TransactionRow]:
+    """What a device has sent, as far as it is kept."""
+    records = await connection.fetch(
+        """
+        SELECT number, user_id, device_id, transaction_id, event_id FROM sent_transactions
+        WHERE user_id = $1 AND device_id = $2
+        """,
+        user_id,
+        device_id,
+    )
+    return [TransactionRow(*record) for record in records]
+
+
+async def transactions_of_events(
+    connection: Connection, numbers: Iterable[int]
+) -> list[TransactionRow]:
+    """The transaction ids that these events came with."""
+    records = await connection.fetch(
+        """
+        SELECT number, user_id, device_id, transaction_id, event_id FROM sent_transactions
+        WHERE number = ANY($1::bigint[])
+        """,
+        list(numbers),
+    )
+    return [TransactionRow(*record) for record in records]
+
+
+async def rooms_changed(
+    connection: Connection, room_numbers: Sequence[int], after: int
+) -> list[int]:
+    """Which of these rooms have timeline events after a stream position."""
+    records = await connection.fetch(
+        """
+        SELECT room_number FROM room_heads
+        WHERE room_number = ANY($1::bigint[]) AND last_position > $2
+        """,
+        list(room_numbers),
+        after,
+    )
+    return [record[0] for record in records]

@@ -1,0 +1,47 @@
+"""The few events of a room that decide who may see its history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from homeserver.json_types import JsonObject
+from homeserver.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class DecidingEvent:
+    """An `m.room.history_visibility` event, or an `m.room.member` event of the reader."""
+
+    room_number: int
+    timeline_order: int
+    type: str
+    content: JsonObject
+
+
+class _Pdu(msgspec.Struct):
+    content: JsonObject
+
+
+_decode = msgspec.json.Decoder(_Pdu).decode
+
+
+async def deciding_events(
+    connection: Connection, room_numbers: Sequence[int], user_id: str
+) -> list[DecidingEvent]:
+    """The deciding events in these rooms' timelines, in the order of the timeline."""
+    records = await connection.fetch(
+        """
+        SELECT room_number, timeline_order, type, json FROM events
+        WHERE room_number = ANY($1::bigint[]) AND timeline_order IS NOT NULL
+          AND type IN ('m.room.member', 'm.room.history_visibility')
+          AND state_key IN ($2, '')
+          AND (type = 'm.room.member') = (state_key = $2)
+        ORDER BY timeline_order
+        """,
+        list(room_numbers),
+        user_id,
+    )
+    return [DecidingEvent(r[0], r[1], r[2], _decode(r[3]).content) for r in records]

@@ -1,0 +1,101 @@
+"""What can happen: each kind of change, as the stream writer takes it and the followers get it.
+
+Rules of this file: a change is made once and never edited; it carries its `position`, whom it
+concerns, and what its table needs. `app.py` joins each kind with the store function that writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from homeserver.store.account_data import AccountDataRow
+from homeserver.store.events import HeadRow, TransactionRow
+from homeserver.store.receipts import ReceiptRow
+from homeserver.store.rooms import MembershipRow, RoomRow
+from homeserver.store.state import StateGroupRow, StateKey
+
+if TYPE_CHECKING:
+    from homeserver.store.events import EventRow
+    from homeserver.stream.stored_event import StoredEvent
+
+
+class Change(Protocol):
+    """Anything that a follower can ever be told. The writer only needs its position."""
+
+    @property
+    def position(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One key of a room's current state: the event (None: nothing) that stood and stands there."""
+
+    key: StateKey
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventChange:
+    """An event of a room, with the head and the state that it leaves behind.
+
+    `in_timeline`: followers are told of it (not an outlier, rejected or soft-failed).
+    `redacts`: the event id whose redaction this event brings into effect.
+    """
+
+    position: int
+    room_id: str
+    row: EventRow
+    stored: StoredEvent
+    head: HeadRow | None
+    in_timeline: bool
+    state_changes: tuple[StateChange, ...] = ()
+    state_groups: tuple[StateGroupRow, ...] = ()
+    memberships: tuple[MembershipRow, ...] = ()
+    transaction: TransactionRow | None = None
+    redacts: str | None = None
+    new_room: RoomRow | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MembershipChange:
+    """A membership that no event of a room we know brought: a remote invite, a forgotten room."""
+
+    position: int
+    room_id: str
+    row: MembershipRow
+    new_room: RoomRow | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AccountDataChange:
+    """Account data of a user, global or of a room."""
+
+    position: int
+    row: AccountDataRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReceiptChange:
+    """A user's receipt in a room."""
+
+    position: int
+    room_id: str
+    row: ReceiptRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TypingChange:
+    """Who types in a room from now on. Never stored."""
+
+    position: int
+    room_id: str
+    user_ids: tuple[str, ...]
+
+
+def last_heads(changes: Sequence[EventChange]) -> list[HeadRow]:
+    """Of the heads that a batch leaves, the last of each room."""
+    heads = {change.head.room_number: change.head for change in changes if change.head is not None}
+    return list(heads.values())

@@ -1,0 +1,211 @@
+"""One room in memory: the head that the next event builds on, and what followers may see of it.
+
+Rules of this file:
+- `head` runs ahead: it has events that are not committed yet. Only `send` and `receive` look.
+- everything else (`state`, `members`, `timeline`) is what is published, changed only in `apply`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import ChainMap, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from immutables import Map
+
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.store.events import LOWEST_ORDER, ORDER_STEP
+from homeserver.store.receipts import ReceiptRow
+from homeserver.store.rooms import MembershipRow
+from homeserver.store.state import GroupSize, StateKey
+from homeserver.stream.changes import EventChange, StateChange
+from homeserver.stream.stored_event import StoredEvent
+
+State = Map[StateKey, str]
+ReceiptKey = tuple[str, str, str]
+"""User, receipt type, thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the next event of the room builds on. `state` is resolved over the extremities."""
+
+    forward_extremities: tuple[str, ...]
+    depth: int
+    state: State
+    state_group: int
+    size: GroupSize
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """An event of the timeline and what it changed in the room's current state."""
+
+    order: int
+    stored: StoredEvent
+    state_changes: tuple[StateChange, ...]
+
+
+@dataclass(slots=True, eq=False)
+class LiveRoom:
+    """A room held in memory. `timeline_floor`: every event of a higher order is in `timeline`."""
+
+    room_id: str
+    number: int
+    rules: RoomVersion
+    head: Head
+    state: State
+    members: dict[str, MembershipRow]
+    timeline: list[TimelineEntry]
+    timeline_floor: int
+    last_position: int
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pending: dict[str, StoredEvent] = field(default_factory=dict)
+    pending_members: dict[str, MembershipRow] = field(default_factory=dict)
+    needed: dict[str, StoredEvent] = field(default_factory=dict)
+    dropped: bool = False
+    joined_local: set[str] = field(default_factory=set)
+    joined_count: int = 0
+    invited_count: int = 0
+    windows: dict[object, bytes] = field(default_factory=dict)
+    typing: tuple[str, ...] = ()
+    typing_position: int = 0
+    receipts: OrderedDict[ReceiptKey, ReceiptRow] | None = None
+
+    def __post_init__(self) -> None:
+        for row in self.members.values():
+            self._count(row, 1)
+
+    @property
+    def head_members(self) -> Mapping[str, MembershipRow]:
+        """The memberships as the head has them."""
+        return ChainMap(self.pending_members, self.members)
+
+    def membership_of(self, user_id: str) -> str:
+        """A user's current membership, `leave` if they never were in the room."""
+        row = self.members.get(user_id)
+        return "leave" if row is None else row.membership
+
+    def entries_after(self, order: int) -> list[TimelineEntry]:
+        """The timeline entries above an order that is not below `timeline_floor`."""
+        timeline = self.timeline
+        if not timeline or timeline[-1].order <= order:
+            return []
+        return timeline[bisect_right(timeline, order, key=_order) :]
+
+    def state_before(self, entries: Sequence[TimelineEntry]) -> State:
+        """The current state as it was before the first of the entries that end the timeline."""
+        changes = [change for entry in entries for change in entry.state_changes]
+        if not changes:
+            return self.state
+        with self.state.mutate() as state:
+            for change in reversed(changes):
+                if change.old is not None:
+                    state[change.key] = change.old
+                elif change.key in state:
+                    del state[change.key]
+            before: State = state.finish()
+        return before
+
+    def apply(self, change: EventChange, timeline_length: int) -> None:
+        """Take in a committed event."""
+        self.pending.pop(change.stored.event_id, None)
+        self.windows.clear()
+        if change.state_changes:
+            self.state = changed_state(self.state, change.state_changes)
+        for row in change.memberships:
+            self.put_member(row)
+            if self.pending_members.get(row.user_id) is row:
+                del self.pending_members[row.user_id]
+        if change.in_timeline and change.row.timeline_order is not None:
+            entry = TimelineEntry(change.row.timeline_order, change.stored, change.state_changes)
+            self._append(entry, timeline_length)
+
+    def put_member(self, row: MembershipRow) -> None:
+        """Set a user's current membership."""
+        before = self.members.get(row.user_id)
+        if before is not None:
+            self._count(before, -1)
+        self.members[row.user_id] = row
+        self._count(row, 1)
+
+    def put_receipt(self, row: ReceiptRow) -> None:
+        """Take in a receipt, if the receipts were loaded; the newest is last."""
+        if self.receipts is not None:
+            key = (row.user_id, row.receipt_type, row.thread_id)
+            self.receipts[key] = row
+            self.receipts.move_to_end(key)
+
+    def receipts_since(self, position: int) -> list[ReceiptRow]:
+        """Receipts that changed after a position; they must have been loaded."""
+        changed = []
+        for row in reversed((self.receipts or {}).values()):
+            if row.position <= position:
+                break
+            changed.append(row)
+        return changed[::-1]
+
+    def redacted(self, target: StoredEvent) -> None:
+        """An event was redacted: what shows its old content is encoded anew."""
+        self.windows.clear()
+        for entry in self.timeline:
+            if entry.stored.replaces == target.number:
+                entry.stored.replace(target)
+
+    def _append(self, entry: TimelineEntry, timeline_length: int) -> None:
+        if self.timeline and entry.order < self.timeline[-1].order:
+            # History that came later: what is below the entries we hold is no longer all here.
+            self.timeline_floor = max(self.timeline_floor, self.timeline[0].order - 1)
+            if entry.order > self.timeline_floor:
+                self.timeline_floor = entry.order
+                del self.timeline[: bisect_right(self.timeline, entry.order, key=_order)]
+            return
+        self.timeline.append(entry)
+        self.last_position = max(self.last_position, entry.order // ORDER_STEP)
+        if len(self.timeline) > 2 * timeline_length:
+            self.timeline_floor = self.timeline[-timeline_length - 1].order
+            del self.timeline[:-timeline_length]
+
+    def _count(self, row: MembershipRow, step: int) -> None:
+        if row.membership == "join":
+            self.joined_count += step
+            if row.is_local and step > 0:
+                self.joined_local.add(row.user_id)
+            else:
+                self.joined_local.discard(row.user_id)
+        elif row.membership == "invite":
+            self.invited_count += step
+
+
+def _order(entry: TimelineEntry) -> int:
+    return entry.order
+
+
+def changed_state(state: State, changes: Iterable[StateChange]) -> State:
+    """The state after these changes; cheap, and the old one stays as it is."""
+    with state.mutate() as mutation:
+        for change in changes:
+            if change.new is not None:
+                mutation[change.key] = change.new
+            elif change.key in mutation:
+                del mutation[change.key]
+        after: State = mutation.finish()
+    return after
+
+
+def state_difference(old: State, new: State) -> tuple[StateChange, ...]:
+    """What changed between two states."""
+    changes = [
+        StateChange(key, old.get(key), event_id)
+        for key, event_id in new.items()
+        if old.get(key) != event_id
+    ]
+    changes.extend(
+        StateChange(key, event_id, None) for key, event_id in old.items() if key not in new
+    )
+    return tuple(changes)
+
+
+EVERYTHING_IN_MEMORY = LOWEST_ORDER

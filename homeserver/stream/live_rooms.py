@@ -1,0 +1,306 @@
+"""The rooms in memory: loaded many at once, kept current by what the writer publishes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+from immutables import Map
+
+from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.store import events as event_store
+from homeserver.store import receipts as receipt_store
+from homeserver.store import rooms as room_store
+from homeserver.store import state as state_store
+from homeserver.store.database import Connection, Database
+from homeserver.store.events import ORDER_STEP, Flag
+from homeserver.store.rooms import LoadedHead, MembershipRow
+from homeserver.store.state import StateKey
+from homeserver.stream.changes import (
+    Change,
+    EventChange,
+    MembershipChange,
+    ReceiptChange,
+    StateChange,
+    TypingChange,
+)
+from homeserver.stream.event_cache import EventCache
+from homeserver.stream.live_room import (
+    EVERYTHING_IN_MEMORY,
+    Head,
+    LiveRoom,
+    State,
+    TimelineEntry,
+    state_difference,
+)
+from homeserver.stream.stored_event import StoredEvent
+
+_ROOM_CHANGES = frozenset((MembershipChange, ReceiptChange, TypingChange))
+
+
+class LiveRooms:
+    """At most `capacity` rooms in memory, each with at least `timeline_length` newest events.
+
+    A room with events on their way to the database is never let go: whoever loads it finds all
+    that was acknowledged.
+    """
+
+    def __init__(
+        self, database: Database, events: EventCache, *, capacity: int, timeline_length: int
+    ) -> None:
+        self._database = database
+        self._capacity = capacity
+        self._timeline_length = timeline_length
+        self._rooms: OrderedDict[str, LiveRoom] = OrderedDict()
+        self._loading: dict[str, asyncio.Future[None]] = {}
+        self._rules: dict[int, RoomVersion] = {}
+        self._changed: OrderedDict[str, int] = OrderedDict()
+        self.events = events
+        self.changed_floor = 0
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def peek(self, room_id: str) -> LiveRoom | None:
+        """The room if it is in memory."""
+        return self._rooms.get(room_id)
+
+    async def get(self, room_id: str) -> LiveRoom | None:
+        """The room, or None if we don't have its state."""
+        room = self._rooms.get(room_id)
+        if room is not None:
+            self._rooms.move_to_end(room_id)
+            return room
+        return (await self.get_many([room_id])).get(room_id)
+
+    async def get_many(self, room_ids: Iterable[str]) -> dict[str, LiveRoom]:
+        """These rooms, as far as we have their state; a fixed number of queries."""
+        wanted = list(room_ids)
+        missing = [room_id for room_id in wanted if room_id not in self._rooms]
+        loaded: dict[str, LiveRoom] = {}
+        while missing:
+            loaded |= await self._load(missing)
+            missing = [r for r in missing if r in self._loading]
+        found: dict[str, LiveRoom] = {}
+        for room_id in wanted:
+            room = self._rooms.get(room_id) or loaded.get(room_id)
+            if room is not None and not room.dropped:
+                found[room_id] = room
+        return found
+
+    def add(self, room: LiveRoom) -> None:
+        """Take in a room that is just being made."""
+        self._rooms[room.room_id] = room
+        self._rules[room.number] = room.rules
+        self._evict()
+
+    def drop(self, room_id: str) -> None:
+        """Forget a room; the next to ask for it loads it anew."""
+        room = self._rooms.pop(room_id, None)
+        if room is not None:
+            room.dropped = True
+            for event_id in room.pending:
+                self.events.drop(event_id)
+
+    def changed_since(self, position: int) -> Iterable[tuple[str, int]]:
+        """Rooms with news above a position (not below `changed_floor`), the newest first."""
+        for room_id in reversed(self._changed):
+            last = self._changed[room_id]
+            if last <= position:
+                return
+            yield room_id, last
+
+    def rules_of(self, room_number: int) -> RoomVersion:
+        """The room version of a room that was loaded once."""
+        return self._rules[room_number]
+
+    async def learn_rules(self, connection: Connection, room_numbers: Iterable[int]) -> None:
+        """Make `rules_of` answer for these rooms."""
+        unknown = [number for number in set(room_numbers) if number not in self._rules]
+        for row in await room_store.by_numbers(connection, unknown) if unknown else ():
+            self._rules[row.room_number] = ROOM_VERSIONS[row.version]
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take in a committed batch (called by the writer)."""
+        for change in changes:
+            if type(change) is EventChange:
+                self._apply_event(change)
+            elif type(change) in _ROOM_CHANGES:
+                self._apply_to_room(change)
+
+    def fail(self, changes: Sequence[Change]) -> None:
+        """These changes were never committed: their rooms are read again (called by the writer)."""
+        for change in changes:
+            if type(change) is EventChange:
+                self.drop(change.room_id)
+
+    def _apply_event(self, change: EventChange) -> None:
+        room = self._rooms.get(change.room_id)
+        stored = self.events.put(change.stored)
+        if change.redacts is not None:
+            target = self.events.peek(change.redacts)
+            if target is not None:
+                target.redact_with(stored)
+                if room is not None:
+                    room.redacted(target)
+        if change.in_timeline:
+            self._changed[change.room_id] = change.position
+            self._changed.move_to_end(change.room_id)
+        if room is not None:
+            room.apply(change, self._timeline_length)
+
+    def _apply_to_room(self, change: Change) -> None:
+        assert isinstance(change, MembershipChange | ReceiptChange | TypingChange)
+        room = self._rooms.get(change.room_id)
+        if not isinstance(change, MembershipChange):
+            self._changed[change.room_id] = change.position
+            self._changed.move_to_end(change.room_id)
+        if room is None:
+            return
+        if isinstance(change, MembershipChange):
+            room.put_member(change.row)
+        elif isinstance(change, ReceiptChange):
+            room.put_receipt(change.row)
+        else:
+            room.typing, room.typing_position = change.user_ids, change.position
+
+    async def load_receipts(self, rooms: Iterable[LiveRoom]) -> None:
+        """Make `receipts_since` answer for these rooms; at most one query."""
+        missing = {room.number: room for room in rooms if room.receipts is None}
+        if not missing:
+            return
+        for room in missing.values():
+            room.receipts = OrderedDict()
+        try:
+            async with self._database.connection() as connection:
+                rows = await receipt_store.of_rooms(connection, list(missing))
+        except BaseException:
+            for room in missing.values():
+                room.receipts = None
+            raise
+        for row in rows:
+            receipts = missing[row.room_number].receipts
+            key = (row.user_id, row.receipt_type, row.thread_id)
+            # A receipt that was published meanwhile is newer than the one read.
+            if receipts is not None and key not in receipts:
+                receipts[key] = row
+        for room in missing.values():
+            room.receipts = OrderedDict(
+                sorted((room.receipts or {}).items(), key=lambda item: item[1].position)
+            )
+
+    def _evict(self) -> None:
+        excess = len(self._rooms) - self._capacity
+        if excess <= 0:
+            return
+        idle = [
+            room_id
+            for room_id, room in self._rooms.items()
+            if not room.pending and not room.lock.locked()
+        ]
+        for room_id in idle[:excess]:
+            self.drop(room_id)
+
+    async def _load(self, room_ids: Sequence[str]) -> dict[str, LiveRoom]:
+        """Load what nobody else is loading, wait for what somebody is."""
+        others = [self._loading[r] for r in room_ids if r in self._loading]
+        mine = [r for r in room_ids if r not in self._loading and r not in self._rooms]
+        if not mine:
+            await asyncio.wait(others)
+            return {}
+        done = asyncio.get_running_loop().create_future()
+        for room_id in mine:
+            self._loading[room_id] = done
+        try:
+            async with self._database.connection() as connection:
+                rooms = await self._read(connection, mine)
+            for room in rooms:
+                self._rooms[room.room_id] = room
+            self._evict()
+            return {room.room_id: room for room in rooms}
+        finally:
+            for room_id in mine:
+                del self._loading[room_id]
+            done.set_result(None)
+
+    async def _read(self, connection: Connection, room_ids: Sequence[str]) -> list[LiveRoom]:
+        heads = await room_store.heads_by_ids(connection, room_ids)
+        if not heads:
+            return []
+        numbers = [loaded.room.room_number for loaded in heads]
+        for loaded in heads:
+            self._rules[loaded.room.room_number] = ROOM_VERSIONS[loaded.room.version]
+        states = await state_store.load(connection, [loaded.head.state_group for loaded in heads])
+        members: dict[int, dict[str, MembershipRow]] = {number: {} for number in numbers}
+        for row in await room_store.memberships_of_rooms(connection, numbers):
+            members[row.room_number][row.user_id] = row
+        timelines = await self._read_timelines(connection, numbers)
+        return [
+            self._live(
+                loaded,
+                Map({k: e.event_id for k, e in states[loaded.head.state_group].items()}),
+                members[loaded.room.room_number],
+                timelines[loaded.room.room_number],
+            )
+            for loaded in heads
+        ]
+
+    def _live(
+        self,
+        loaded: LoadedHead,
+        state: State,
+        members: dict[str, MembershipRow],
+        timeline: list[TimelineEntry],
+    ) -> LiveRoom:
+        full = len(timeline) >= self._timeline_length
+        head = loaded.head
+        return LiveRoom(
+            room_id=loaded.room.room_id,
+            number=loaded.room.room_number,
+            rules=ROOM_VERSIONS[loaded.room.version],
+            head=Head(head.forward_extremities, head.depth, state, head.state_group, loaded.size),
+            state=state,
+            members=members,
+            timeline=timeline,
+            timeline_floor=timeline[0].order - 1 if full else EVERYTHING_IN_MEMORY,
+            last_position=head.last_position,
+        )
+
+    async def _read_timelines(
+        self, connection: Connection, numbers: Sequence[int]
+    ) -> dict[int, list[TimelineEntry]]:
+        rows = await event_store.timeline_ends(connection, numbers, self._timeline_length)
+        stored = await self.events.adopt(connection, rows, self.rules_of)
+        sends = await event_store.transactions_of_events(connection, [row.number for row in rows])
+        transactions = {row.number: row for row in sends}
+        timelines: dict[int, list[TimelineEntry]] = {number: [] for number in numbers}
+        for row, event in zip(rows, stored, strict=True):
+            event.transaction = transactions.get(row.number)
+            changes = await self._state_changes(connection, row.room_number, event)
+            assert row.timeline_order is not None
+            timelines[row.room_number].append(TimelineEntry(row.timeline_order, event, changes))
+        return timelines
+
+    async def _state_changes(
+        self, connection: Connection, room_number: int, event: StoredEvent
+    ) -> tuple[StateChange, ...]:
+        """What a timeline event changed in the current state; queries only after a resolution."""
+        if event.flags & Flag.RESOLVED and event.order == event.number * ORDER_STEP:
+            return await self._resolved_changes(connection, room_number, event.number)
+        if event.state_key is None:
+            return ()
+        return (StateChange((event.type, event.state_key), event.replaces_id, event.event_id),)
+
+    async def _resolved_changes(
+        self, connection: Connection, room_number: int, position: int
+    ) -> tuple[StateChange, ...]:
+        moments = [(room_number, position - 1), (room_number, position)]
+        groups = await state_store.current_at(connection, moments)
+        states = await state_store.load(connection, groups.values())
+        before, after = (_event_ids(states.get(groups.get(m, -1), {})) for m in moments)
+        return state_difference(before, after)
+
+
+def _event_ids(entries: dict[StateKey, state_store.StateEntry]) -> State:
+    return Map({key: entry.event_id for key, entry in entries.items()})

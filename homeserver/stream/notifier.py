@@ -1,0 +1,131 @@
+"""Who sleeps until something that concerns them is published.
+
+A wake carries no data: whoever is woken reads on from their own position. *Watch, read, sleep*, in
+that order: a wake between reading and sleeping is remembered; one that finds nothing is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from homeserver.stream.changes import Change
+
+Concerned = Callable[[Change], Iterable[str]]
+
+
+class Watch:
+    """One sleeper: woken when something was published, or not, by its deadline."""
+
+    __slots__ = ("_closed", "_future", "_woken")
+
+    def __init__(self) -> None:
+        self._woken = False
+        self._closed = False
+        self._future: asyncio.Future[bool] | None = None
+
+    def clear(self) -> None:
+        """Forget earlier wakes; to be called before reading."""
+        self._woken = False
+
+    def wake(self) -> None:
+        self._woken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(True)
+
+    def close(self) -> None:
+        """Never sleep again."""
+        self._closed = True
+        if self._future is not None:
+            _expire(self._future)
+
+    async def wait(self, deadline: float) -> bool:
+        """Sleep until woken (True) or until `deadline`, in the event loop's time (False)."""
+        if self._woken or self._closed:
+            return self._woken and not self._closed
+        loop = asyncio.get_running_loop()
+        if loop.time() >= deadline:
+            return False
+        future: asyncio.Future[bool] = loop.create_future()
+        self._future = future
+        timer = loop.call_at(deadline, _expire, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._future = None
+
+
+def _expire(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)
+
+
+class Notifier:
+    """Wakes the watches of the users whom a batch concerns, each once.
+
+    `concerned` says for each kind of change whom it concerns. Followers of everything (federation
+    sender, pushers, application services) watch with `watch_all`.
+    """
+
+    def __init__(self, concerned: dict[type, Concerned]) -> None:
+        self._concerned = concerned
+        self._watches: dict[str, set[Watch]] = {}
+        self._followers: set[Watch] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._watches.values()))
+
+    @contextmanager
+    def watch(self, user_id: str) -> Iterator[Watch]:
+        """Watch what concerns a user."""
+        watch = Watch()
+        if self._closed:
+            watch.close()
+        watches = self._watches.setdefault(user_id, set())
+        watches.add(watch)
+        try:
+            yield watch
+        finally:
+            watches.discard(watch)
+            if not watches and self._watches.get(user_id) is watches:
+                del self._watches[user_id]
+
+    @contextmanager
+    def watch_all(self) -> Iterator[Watch]:
+        """Watch every publish."""
+        watch = Watch()
+        self._followers.add(watch)
+        try:
+            yield watch
+        finally:
+            self._followers.discard(watch)
+
+    def wake(self, user_id: str) -> None:
+        """Wake a user's watches."""
+        for watch in self._watches.get(user_id, ()):
+            watch.wake()
+
+    def published(self, changes: Sequence[Change]) -> None:
+        """Wake whom this batch concerns (called by the writer)."""
+        for follower in self._followers:
+            follower.wake()
+        watches = self._watches
+        if not watches:
+            return
+        awake: set[str] = set()
+        for change in changes:
+            for user_id in self._concerned[type(change)](change):
+                if user_id not in awake:
+                    awake.add(user_id)
+                    for watch in watches.get(user_id, ()):
+                        watch.wake()
+
+    def close(self) -> None:
+        """End all waiting, now and from now on: the server shuts down."""
+        self._closed = True
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.close()

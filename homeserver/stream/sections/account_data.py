@@ -1,0 +1,52 @@
+"""`account_data`, global and of rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from homeserver.protocol.filters import EventMatcher
+from homeserver.store import account_data as account_data_store
+from homeserver.store.account_data import AccountDataRow
+from homeserver.store.database import Database
+from homeserver.stream.changes import AccountDataChange, Change
+from homeserver.stream.live_users import LiveUser
+from homeserver.stream.sync_request import SyncRequest, encode
+
+ByRoom = dict[str, list[AccountDataRow]]
+EMPTY_CONTENT = b"{}"
+
+
+async def read_account_data(request: SyncRequest, user: LiveUser, database: Database) -> ByRoom:
+    """The user's account data (from scratch), or what changed in it, by room id ('': global)."""
+    changes = None if request.from_scratch else user.changes_since(request.since or 0)
+    if changes is not None:
+        return _by_room(_newest(_rows(changes)))
+    after = 0 if request.from_scratch else request.since or 0
+    async with database.connection() as connection:
+        rows = await account_data_store.of_user(connection, user.user_id, after)
+    if request.from_scratch:
+        # Deleted data has an empty content; whoever starts anew never knew it.
+        rows = [row for row in rows if row.content != EMPTY_CONTENT]
+    return _by_room(rows)
+
+
+def account_data_events(matcher: EventMatcher, rows: Sequence[AccountDataRow]) -> list[bytes]:
+    """The rows that the filter lets through, as events."""
+    if not matcher.matches_all:
+        rows = [row for row in rows if matcher.type_allowed(row.type)]
+    return [b'{"type":' + encode(row.type) + b',"content":' + row.content + b"}" for row in rows]
+
+
+def _rows(changes: Iterable[Change]) -> Iterable[AccountDataRow]:
+    return (change.row for change in changes if isinstance(change, AccountDataChange))
+
+
+def _newest(rows: Iterable[AccountDataRow]) -> Iterable[AccountDataRow]:
+    return {(row.room_id, row.type): row for row in rows}.values()
+
+
+def _by_room(rows: Iterable[AccountDataRow]) -> ByRoom:
+    found: ByRoom = {}
+    for row in rows:
+        found.setdefault(row.room_id, []).append(row)
+    return found

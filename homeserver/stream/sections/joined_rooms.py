@@ -1,0 +1,295 @@
+"""`rooms.join` of a sync: gathered for all rooms at once, then encoded room by room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from homeserver.protocol.client_events import age, membership, transaction_id, with_unsigned
+from homeserver.protocol.history_visibility import VisibleHistory
+from homeserver.store.account_data import AccountDataRow
+from homeserver.store.database import Database
+from homeserver.store.events import ORDER_STEP
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.sections.account_data import account_data_events
+from homeserver.stream.sections.ephemeral import ephemeral_events
+from homeserver.stream.sections.lazy_members import SentMembers
+from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
+from homeserver.stream.sections.summary import summary
+from homeserver.stream.sections.timeline import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    Timeline,
+    Window,
+    allowed,
+    from_database,
+    from_memory,
+    order_of,
+    upto_order,
+)
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.sync_request import SyncRequest, encode, events_object, json_object
+from homeserver.stream.transactions import transaction_id_of
+from homeserver.stream.visibility import Visibility
+
+ROOMS_PER_SLICE = 20
+"""How many rooms are encoded before the event loop gets its turn."""
+
+
+@dataclass(slots=True)
+class RoomAnswer:
+    """What is gathered for one room before anything is encoded."""
+
+    room: LiveRoom
+    timeline: Timeline
+    shown: Shown = field(default_factory=dict)
+    history: VisibleHistory | None = None
+    account_data: Sequence[AccountDataRow] = ()
+    newly_joined: bool = False
+
+
+class JoinedRooms:
+    """The section's gatherer and encoder."""
+
+    def __init__(self, database: Database, rooms: LiveRooms, sent_members: SentMembers) -> None:
+        self._database = database
+        self._rooms = rooms
+        self._visibility = Visibility(database)
+        self._state = StateHistory(database)
+        self._sent_members = sent_members
+
+    async def read(
+        self,
+        request: SyncRequest,
+        room_ids: Iterable[str],
+        account_data: dict[str, list[AccountDataRow]],
+        upto: int,
+    ) -> bytes | None:
+        """The JSON of `rooms.join`, or None if nothing is to be told. `upto`: stream position."""
+        rooms = await self._rooms.get_many(room_ids)
+        answers = [
+            await self._gather(request, room, account_data.get(room.room_id, ()), upto)
+            for room in rooms.values()
+        ]
+        await self._hide(request, answers)
+        for answer in answers:
+            answer.shown = await self._shown(request, answer, upto)
+        events = await self._load_state_events(answers)
+        if request.filter.ephemeral.matches_all or request.filter.ephemeral.type_allowed(
+            "m.receipt"
+        ):
+            await self._rooms.load_receipts(rooms.values())
+        members: list[tuple[bytes, bytes]] = []
+        for index, answer in enumerate(answers):
+            if index % ROOMS_PER_SLICE == ROOMS_PER_SLICE - 1:
+                await asyncio.sleep(0)
+            encoded = self._encode(request, answer, events, upto)
+            if encoded is not None:
+                members.append((encode(answer.room.room_id), encoded))
+        return json_object(members) if members else None
+
+    async def _gather(
+        self,
+        request: SyncRequest,
+        room: LiveRoom,
+        account_data: Sequence[AccountDataRow],
+        upto: int,
+    ) -> RoomAnswer:
+        row = room.members.get(request.user_id)
+        since = request.since
+        joined_from = row.joined_from if row is not None and row.joined_from is not None else 0
+        newly_joined = since is not None and joined_from > since
+        scratch = since is None or newly_joined
+        after = None if scratch else upto_order(since or 0)
+        window = Window(room, after, upto_order(upto))
+        matcher = request.filter.timeline
+        limit = matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
+        timeline = from_memory(window, matcher, limit)
+        if timeline is None:
+            timeline = await from_database(window, matcher, limit, self._database, self._rooms)
+        return RoomAnswer(room, timeline, account_data=account_data, newly_joined=newly_joined)
+
+    async def _hide(self, request: SyncRequest, answers: Sequence[RoomAnswer]) -> None:
+        """Take out of the timelines what the user may not see; no query for old members."""
+        unsure = [answer for answer in answers if self._reaches_before_join(request, answer)]
+        if not unsure:
+            return
+        histories = await self._visibility.histories([a.room for a in unsure], request.user_id)
+        for answer in unsure:
+            answer.history = history = histories[answer.room.room_id]
+            kept = [s for s in answer.timeline.events if history.allows(order_of(s))]
+            if len(kept) != len(answer.timeline.events):
+                start = order_of(kept[0]) if kept else answer.timeline.window.upto + 1
+                answer.timeline = Timeline(
+                    answer.timeline.window, kept, True, start, answer.timeline.in_memory
+                )
+
+    def _reaches_before_join(self, request: SyncRequest, answer: RoomAnswer) -> bool:
+        events = answer.timeline.events
+        row = answer.room.members.get(request.user_id)
+        if not events or row is None or row.joined_from is None:
+            return bool(events)
+        return order_of(events[0]) < row.joined_from * ORDER_STEP
+
+    async def _shown(self, request: SyncRequest, answer: RoomAnswer, upto: int) -> Shown:
+        after = request.state_after is not None
+        timeline = answer.timeline
+        if request.full_state and timeline.window.after is not None:
+            scratch = Window(timeline.window.room, None, timeline.window.upto)
+            timeline = Timeline(
+                scratch, timeline.events, timeline.limited, timeline.start, timeline.in_memory
+            )
+        shown = await self._state.shown(timeline, after=after)
+        if request.filter.state.lazy_load_members:
+            shown = await self._lazy(request, answer, timeline, shown, upto)
+        return shown
+
+    async def _lazy(
+        self,
+        request: SyncRequest,
+        answer: RoomAnswer,
+        timeline: Timeline,
+        shown: Shown,
+        upto: int,
+    ) -> Shown:
+        """Member events only of those who speak in the timeline, each once per device."""
+        room = answer.room
+        senders = {stored.sender for stored in timeline.events}
+        scratch = timeline.window.after is None
+        if scratch:
+            senders.add(request.user_id)
+        kept = without_other_members(shown, senders | {request.user_id})
+        if not scratch and senders:
+            after = request.state_after is not None
+            moment = timeline.window.upto + 1 if after else timeline.start
+            state = await self._state.at(room, moment)
+            for user_id in senders:
+                event_id = state.get((MEMBER, user_id))
+                if event_id is not None:
+                    kept.setdefault((MEMBER, user_id), event_id)
+        return self._without_repeats(request, room.room_id, kept, scratch, upto)
+
+    def _without_repeats(
+        self, request: SyncRequest, room_id: str, shown: Shown, scratch: bool, upto: int
+    ) -> Shown:
+        device = (request.user_id, request.device_id)
+        keep_all = scratch or request.filter.state.include_redundant_members
+        for key, event_id in list(shown.items()):
+            if key[0] != MEMBER:
+                continue
+            event = (key[1], event_id)
+            if not keep_all and self._sent_members.knows(
+                device, room_id, event, request.since or 0
+            ):
+                del shown[key]
+            else:
+                self._sent_members.record(device, room_id, event, upto)
+        return shown
+
+    async def _load_state_events(self, answers: Sequence[RoomAnswer]) -> dict[str, StoredEvent]:
+        """All state events that will be shown: from memory, else in one query for all rooms."""
+        wanted = [event_id for answer in answers for event_id in answer.shown.values()]
+        if not wanted:
+            return {}
+        cache = self._rooms.events
+        found = {e: stored for e in wanted if (stored := cache.peek(e)) is not None}
+        if len(found) < len(set(wanted)):
+            async with self._database.connection() as connection:
+                missing = {e for e in wanted if e not in found}
+                found |= await cache.get_many(connection, missing, self._rooms.rules_of)
+        return found
+
+    def _encode(
+        self,
+        request: SyncRequest,
+        answer: RoomAnswer,
+        events: dict[str, StoredEvent],
+        upto: int,
+    ) -> bytes | None:
+        timeline = answer.timeline
+        room = answer.room
+        ephemeral = ephemeral_events(request, room)
+        data = account_data_events(request.filter.room_account_data, answer.account_data)
+        state = self._state_events(request, room.room_id, answer.shown, events)
+        news = timeline.events or ephemeral or data or state or timeline.limited
+        if not news and not request.from_scratch and not answer.newly_joined:
+            return None
+        state_name = b'"state"' if request.state_after is None else encode(request.state_after)
+        members = [
+            (b'"timeline"', self._timeline(request, answer)),
+            (state_name, events_object(state)),
+            (b'"account_data"', events_object(data)),
+            (b'"ephemeral"', events_object(ephemeral)),
+        ]
+        if self._members_changed(answer, request):
+            members.append((b'"summary"', summary(room, request.user_id)))
+        return json_object(members)
+
+    def _state_events(
+        self,
+        request: SyncRequest,
+        room_id: str,
+        shown: Shown,
+        events: dict[str, StoredEvent],
+    ) -> list[bytes]:
+        matcher = request.filter.state
+        found = [events[event_id] for event_id in shown.values() if event_id in events]
+        if not matcher.matches_all:
+            if not matcher.room_allowed(room_id):
+                return []
+            found = [stored for stored in found if allowed(matcher, stored)]
+        limit = matcher.definition.limit
+        if limit is not None:
+            found = found[:limit]
+        return [stored.client_at(request.now) for stored in found]
+
+    def _members_changed(self, answer: RoomAnswer, request: SyncRequest) -> bool:
+        if request.from_scratch or answer.timeline.window.after is None:
+            return True
+        if any(key[0] == MEMBER for key in answer.shown):
+            return True
+        return any(s.type == MEMBER and s.state_key is not None for s in answer.timeline.events)
+
+    def _timeline(self, request: SyncRequest, answer: RoomAnswer) -> bytes:
+        timeline = answer.timeline
+        shared = answer.history is None and not _sent_by(request, timeline.events)
+        key = (timeline.window.after, timeline.start, len(timeline.events), timeline.limited)
+        windows = answer.room.windows
+        if shared and request.filter.event_fields is None:
+            cached = windows.get((key, request.now // 1000))
+            if cached is not None:
+                return cached
+        events = [self._event(request, answer, stored) for stored in timeline.events]
+        encoded = json_object(
+            (
+                (b'"events"', b"[" + b",".join(events) + b"]"),
+                (b'"limited"', b"true" if timeline.limited else b"false"),
+                (b'"prev_batch"', encode(timeline.prev_batch)),
+            )
+        )
+        if shared and request.filter.event_fields is None and timeline.in_memory:
+            windows[(key, request.now // 1000)] = encoded
+        return encoded
+
+    def _event(self, request: SyncRequest, answer: RoomAnswer, stored: StoredEvent) -> bytes:
+        history = answer.history
+        was = "join" if history is None else history.membership_at(order_of(stored))
+        fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + membership(was)
+        sent = stored.transaction
+        if sent is not None and _is_own(request, sent.user_id, sent.device_id):
+            fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
+        return with_unsigned(stored.client, fragment)
+
+
+def _is_own(request: SyncRequest, user_id: str, device_id: str) -> bool:
+    return user_id == request.user_id and device_id == request.device_id
+
+
+def _sent_by(request: SyncRequest, events: Iterable[StoredEvent]) -> bool:
+    return any(
+        s.transaction is not None
+        and _is_own(request, s.transaction.user_id, s.transaction.device_id)
+        for s in events
+    )

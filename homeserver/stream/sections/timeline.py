@@ -1,0 +1,132 @@
+"""The timeline of a room in a sync: its newest events after `since`, from memory or from Postgres.
+
+Rules of this file: a timeline is always the unbroken newest end, up to `upto`; what is left out
+before it makes it `limited`. Tokens of a place in a room are `t<order>`: between the events of a
+lower order and the event of this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeserver.protocol.filters import EventMatcher
+from homeserver.store import events as event_store
+from homeserver.store.database import Database
+from homeserver.store.events import HIGHEST_ORDER, LOWEST_ORDER, ORDER_STEP
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.stored_event import StoredEvent
+
+DEFAULT_LIMIT = 10
+MAX_LIMIT = 100
+DATABASE_PAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The stretch of a room that a sync covers, as timeline orders: `after < order <= upto`.
+
+    `after` is None when the room is told from scratch.
+    """
+
+    room: LiveRoom
+    after: int | None
+    upto: int
+
+    @property
+    def floor(self) -> int:
+        return LOWEST_ORDER if self.after is None else self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The events to show, oldest first. `start`: the order before which they begin."""
+
+    window: Window
+    events: list[StoredEvent]
+    limited: bool
+    start: int
+    in_memory: bool
+
+    @property
+    def prev_batch(self) -> str:
+        return f"t{self.start}"
+
+
+def order_of(stored: StoredEvent) -> int:
+    """The place of a timeline event."""
+    assert stored.order is not None
+    return stored.order
+
+
+def upto_order(position: int) -> int:
+    """The order below which everything up to a stream position stands."""
+    return min(HIGHEST_ORDER, position * ORDER_STEP + ORDER_STEP - 1)
+
+
+def from_memory(window: Window, matcher: EventMatcher, limit: int) -> Timeline | None:
+    """The timeline, if memory reaches back far enough."""
+    room = window.room
+    entries = room.entries_after(max(window.floor, room.timeline_floor))
+    if entries and entries[-1].order > window.upto:
+        entries = [entry for entry in entries if entry.order <= window.upto]
+    events = [entry.stored for entry in entries]
+    if not matcher.matches_all:
+        events = matching(events, matcher, room.room_id)
+    complete = room.timeline_floor <= window.floor
+    if len(events) > limit:
+        events = events[len(events) - limit :]
+        return Timeline(window, events, True, _start(events, window), True)
+    if not complete:
+        return None
+    # From scratch, "limited" tells that there is more to page back to.
+    return Timeline(window, events, False, _start(events, window), True)
+
+
+async def from_database(
+    window: Window, matcher: EventMatcher, limit: int, database: Database, rooms: LiveRooms
+) -> Timeline:
+    """The timeline read from Postgres, page by page where the filter leaves little."""
+    found: list[StoredEvent] = []
+    before = window.upto + 1 if window.upto < HIGHEST_ORDER else HIGHEST_ORDER
+    page = max(50, limit + 1)
+    exhausted = False
+    async with database.connection() as connection:
+        for _ in range(DATABASE_PAGES):
+            rows = await event_store.timeline_page(
+                connection,
+                window.room.number,
+                after=window.floor,
+                before=before,
+                limit=page,
+                backwards=True,
+            )
+            events = await rooms.events.adopt(connection, rows, rooms.rules_of)
+            found.extend(matching(events, matcher, window.room.room_id))
+            exhausted = len(rows) < page
+            if exhausted or len(found) > limit:
+                break
+            before = order_of(events[-1])
+    limited = len(found) > limit or not exhausted
+    events = found[:limit][::-1]
+    start = _start(events, window) if events or exhausted else before
+    return Timeline(window, events, limited, start, False)
+
+
+def matching(
+    events: Sequence[StoredEvent], matcher: EventMatcher, room_id: str
+) -> list[StoredEvent]:
+    """The events that a filter lets through."""
+    if not matcher.room_allowed(room_id):
+        return []
+    return [stored for stored in events if allowed(matcher, stored)]
+
+
+def allowed(matcher: EventMatcher, stored: StoredEvent) -> bool:
+    """Whether a filter lets an event through."""
+    return matcher.event_allowed(stored.type, stored.sender, lambda: stored.content)
+
+
+def _start(events: Sequence[StoredEvent], window: Window) -> int:
+    return order_of(events[0]) if events else window.upto + 1

@@ -1,0 +1,120 @@
+"""An event in memory as the server serves it: its row, parsed when asked, encoded once."""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.json_types import JsonObject
+from homeserver.protocol.client_events import (
+    age,
+    client_json,
+    redacted_client_json,
+    replaced_state,
+    with_unsigned,
+)
+from homeserver.protocol.events import Event, stored_event
+from homeserver.protocol.redaction import redact
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.store.events import EventRow, Flag, TransactionRow
+
+_encode_json = msgspec.json.encode
+
+
+class StoredEvent:
+    """One event of ours. Equal only to itself; shared by all who serve it.
+
+    `redaction` is the event that redacted it, `transaction` the send of a local device that made
+    it. What it replaced in the room's state is kept as bytes: a link would keep the whole history
+    of that state alive.
+    """
+
+    __slots__ = (
+        "_client",
+        "_event",
+        "_replaced",
+        "event_id",
+        "flags",
+        "json",
+        "number",
+        "order",
+        "origin_server_ts",
+        "redacted_by",
+        "redaction",
+        "replaces",
+        "replaces_id",
+        "rules",
+        "sender",
+        "state_group",
+        "state_key",
+        "transaction",
+        "type",
+    )
+
+    def __init__(self, row: EventRow, rules: RoomVersion, event: Event | None = None) -> None:
+        self.number = row.number
+        self.order = row.timeline_order
+        self.event_id = row.event_id
+        self.type = row.type
+        self.state_key = row.state_key
+        self.sender = row.sender
+        self.origin_server_ts = row.origin_server_ts
+        self.state_group = row.state_group
+        self.replaces = row.replaces
+        self.flags = row.flags
+        self.redacted_by = row.redacted_by
+        self.json = row.json
+        self.rules = rules
+        self.redaction: StoredEvent | None = None
+        self.transaction: TransactionRow | None = None
+        self._event = event
+        self._client: bytes | None = None
+        self._replaced = b""
+        self.replaces_id: str | None = None
+
+    @property
+    def event(self) -> Event:
+        """The parsed event, as it was signed (not redacted)."""
+        if self._event is None:
+            self._event = stored_event(
+                self.json, self.event_id, self.rules, rejected=bool(self.flags & Flag.REJECTED)
+            )
+        return self._event
+
+    @property
+    def content(self) -> JsonObject:
+        """The content that may still be shown: pruned if the event was redacted."""
+        if self.redacted_by is None:
+            return self.event.content
+        content: JsonObject = redact(self.event.pdu, self.rules)["content"]
+        return content
+
+    @property
+    def client(self) -> bytes:
+        """The client form without `room_id`, and without what only one recipient may see."""
+        if self._client is None:
+            self._client = self._encode()
+        return self._client
+
+    def client_at(self, now: int) -> bytes:
+        """The client form with its age; `now` in milliseconds."""
+        return with_unsigned(self.client, age(max(0, now - self.origin_server_ts)))
+
+    def replace(self, replaced: StoredEvent) -> None:
+        """Say which state event this one replaced (again, if that one was redacted meanwhile)."""
+        self.replaces_id = replaced.event_id
+        self._replaced = replaced_state(replaced.event_id, _encode_json(replaced.content))
+        self._client = None
+
+    def redact_with(self, redaction: StoredEvent) -> None:
+        """From now on serve this event pruned. The first redaction stays."""
+        if self.redaction is None:
+            self.redacted_by = redaction.number
+            self.redaction = redaction
+            self._client = None
+
+    def _encode(self) -> bytes:
+        if self.redaction is None:
+            return client_json(self.json, self.event_id, self.rules, self._replaced)
+        return redacted_client_json(
+            self.json, self.event_id, self.rules, self.redaction.client, self._replaced
+        )

@@ -1,0 +1,95 @@
+"""Which store function writes which kind of change, and whom each kind concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from homeserver.store import account_data as account_data_store
+from homeserver.store import events as event_store
+from homeserver.store import receipts as receipt_store
+from homeserver.store import rooms as room_store
+from homeserver.store import state as state_store
+from homeserver.store.database import Connection
+from homeserver.stream.changes import (
+    AccountDataChange,
+    EventChange,
+    MembershipChange,
+    ReceiptChange,
+    TypingChange,
+    last_heads,
+)
+from homeserver.stream.live_rooms import LiveRooms
+
+Users = Callable[[Any], Iterable[str]]
+
+
+async def write_events(connection: Connection, changes: Sequence[EventChange]) -> None:
+    """Events and all that follows from them: one statement per table that has anything to write."""
+    new_rooms = [change.new_room for change in changes if change.new_room is not None]
+    if new_rooms:
+        await room_store.insert(connection, new_rooms)
+    await event_store.append(
+        connection,
+        [change.row for change in changes],
+        last_heads(changes),
+        [change.transaction for change in changes if change.transaction is not None],
+    )
+    groups = [group for change in changes for group in change.state_groups]
+    if groups:
+        await state_store.insert(connection, groups)
+    memberships = [row for change in changes for row in change.memberships]
+    if memberships:
+        await room_store.put_memberships(connection, memberships)
+    redactions = [(c.redacts, c.position) for c in changes if c.redacts is not None]
+    if redactions:
+        await event_store.mark_redacted(connection, redactions)
+
+
+async def write_memberships(connection: Connection, changes: Sequence[MembershipChange]) -> None:
+    new_rooms = [change.new_room for change in changes if change.new_room is not None]
+    if new_rooms:
+        await room_store.insert(connection, new_rooms)
+    await room_store.put_memberships(connection, [change.row for change in changes])
+
+
+async def write_receipts(connection: Connection, changes: Sequence[ReceiptChange]) -> None:
+    await receipt_store.put(connection, [change.row for change in changes])
+
+
+async def write_account_data(connection: Connection, changes: Sequence[AccountDataChange]) -> None:
+    await account_data_store.put(connection, [change.row for change in changes])
+
+
+TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
+    EventChange: write_events,
+    MembershipChange: write_memberships,
+    ReceiptChange: write_receipts,
+    AccountDataChange: write_account_data,
+    TypingChange: None,
+}
+"""In the order of writing."""
+
+OWNER_OF: dict[type, Users] = {
+    AccountDataChange: lambda change: (change.row.user_id,),
+}
+"""The kinds of change that belong to users, and to whom."""
+
+
+def concerned(rooms: LiveRooms) -> dict[type, Users]:
+    """For each kind of change: the local users whose long polls have to look."""
+
+    def members(change: EventChange | ReceiptChange | TypingChange) -> Iterable[str]:
+        room = rooms.peek(change.room_id)
+        joined: Iterable[str] = () if room is None else room.joined_local
+        if isinstance(change, EventChange) and change.memberships:
+            return [*joined, *(row.user_id for row in change.memberships if row.is_local)]
+        return joined
+
+    return {
+        EventChange: members,
+        MembershipChange: lambda change: (change.row.user_id,),
+        ReceiptChange: members,
+        TypingChange: members,
+        **OWNER_OF,
+    }

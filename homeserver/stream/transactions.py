@@ -1,0 +1,95 @@
+"""Transaction ids: a repeated send of a device is answered with the event of the first.
+
+client-server-api#transaction-identifiers: "The scope of a transaction ID is for a single device,
+and a single HTTP endpoint."
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
+
+from homeserver.store import events as event_store
+from homeserver.store.database import Database
+from homeserver.stream.changes import Change, EventChange
+from homeserver.stream.send import Transaction
+from homeserver.stream.stored_event import StoredEvent
+
+DEVICES = 5000
+SENDS_PER_DEVICE = 1000
+
+Sent = OrderedDict[str, "str | asyncio.Future[str]"]
+
+
+class SentTransactions:
+    """What devices have sent, by transaction id; a device's past is read once from Postgres."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._devices: OrderedDict[tuple[str, str], Sent] = OrderedDict()
+
+    async def once(
+        self,
+        transaction: Transaction,
+        endpoint: str,
+        send: Callable[[Transaction], Awaitable[StoredEvent]],
+    ) -> str:
+        """The id of the event that `send` makes, or made the first time.
+
+        `endpoint` is the path without the transaction id. A failed send may be tried again.
+        """
+        sent = await self._sent_by(transaction.user_id, transaction.device_id)
+        key = key_of(endpoint, transaction.transaction_id)
+        known = sent.get(key)
+        if known is not None:
+            return known if isinstance(known, str) else await asyncio.shield(known)
+        first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        sent[key] = first
+        try:
+            stored = await send(Transaction(transaction.user_id, transaction.device_id, key))
+        except BaseException as error:
+            sent.pop(key, None)
+            if isinstance(error, Exception):
+                first.set_exception(error)
+                first.exception()  # the sender gets it; whoever else waits does, too
+            else:
+                first.cancel()
+            raise
+        first.set_result(stored.event_id)
+        sent[key] = stored.event_id
+        if len(sent) > SENDS_PER_DEVICE:
+            sent.popitem(last=False)
+        return stored.event_id
+
+    def fail(self, changes: Sequence[Change]) -> None:
+        """A commit failed and may yet have been carried out: read these devices again."""
+        for change in changes:
+            if isinstance(change, EventChange) and change.transaction is not None:
+                row = change.transaction
+                self._devices.pop((row.user_id, row.device_id), None)
+
+    async def _sent_by(self, user_id: str, device_id: str) -> Sent:
+        device = (user_id, device_id)
+        sent = self._devices.get(device)
+        if sent is None:
+            async with self._database.connection() as connection:
+                rows = await event_store.transactions_of_device(connection, user_id, device_id)
+            sent = self._devices.setdefault(
+                device, OrderedDict((row.transaction_id, row.event_id) for row in rows)
+            )
+        self._devices.move_to_end(device)
+        if len(self._devices) > DEVICES:
+            self._devices.popitem(last=False)
+        return sent
+
+
+def key_of(endpoint: str, transaction_id: str) -> str:
+    """What a send is remembered by: a digest of its endpoint, then the id as the client gave it."""
+    return blake2b(endpoint.encode(), digest_size=6).hexdigest() + transaction_id
+
+
+def transaction_id_of(key: str) -> str:
+    """The client's transaction id in a remembered key."""
+    return key[12:]

@@ -1,0 +1,51 @@
+"""Which events of a room a local user may see: by memory where that is enough, else by a query.
+
+client-server-api#room-history-visibility
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from homeserver.protocol.history_visibility import (
+    Change,
+    VisibleHistory,
+    membership_of,
+    visibility_of,
+)
+from homeserver.store import visibility as visibility_store
+from homeserver.store.database import Database
+from homeserver.store.events import ORDER_STEP
+from homeserver.stream.live_room import LiveRoom
+
+
+class Visibility:
+    """Answers for many rooms of one user at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sees_from(self, room: LiveRoom, user_id: str) -> int | None:
+        """The timeline order from which on the user, now joined, sees everything as a member."""
+        row = room.members.get(user_id)
+        if row is None or row.membership != "join" or row.joined_from is None:
+            return None
+        return row.joined_from * ORDER_STEP
+
+    async def histories(self, rooms: Iterable[LiveRoom], user_id: str) -> dict[str, VisibleHistory]:
+        """What the user sees of each of these rooms, by timeline order; one query."""
+        wanted = {room.number: room.room_id for room in rooms}
+        if not wanted:
+            return {}
+        async with self._database.connection() as connection:
+            rows = await visibility_store.deciding_events(connection, list(wanted), user_id)
+        changes: dict[str, list[Change]] = {room_id: [] for room_id in wanted.values()}
+        for row in rows:
+            changes[wanted[row.room_number]].append(_change(row))
+        return {room_id: VisibleHistory(found) for room_id, found in changes.items()}
+
+
+def _change(row: visibility_store.DecidingEvent) -> Change:
+    if row.type == "m.room.member":
+        return Change(row.timeline_order, membership=membership_of(row.content))
+    return Change(row.timeline_order, visibility=visibility_of(row.content))

@@ -1,0 +1,63 @@
+"""From a sent event to a woken /sync."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.support.server import RunningServer
+
+
+async def test_a_message_wakes_the_sync_of_a_member(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    since = (await bob.sync())["next_batch"]
+
+    waiting = asyncio.create_task(bob.sync(since=since, timeout_ms=10_000))
+    await asyncio.sleep(0.05)
+    event_id = await alice.send(room_id, "hello")
+
+    answer = await waiting
+    timeline = answer["rooms"]["join"][room_id]["timeline"]
+    assert [event["event_id"] for event in timeline["events"]] == [event_id]
+    assert timeline["limited"] is False
+
+
+async def test_an_initial_sync_shows_state_and_timeline(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room(name="The pub")
+    sent = [await alice.send(room_id, f"message {n}") for n in range(15)]
+
+    room = (await alice.sync())["rooms"]["join"][room_id]
+
+    assert [event["event_id"] for event in room["timeline"]["events"]] == sent[-10:]
+    assert room["timeline"]["limited"] is True
+    types = {event["type"] for event in room["state"]["events"]}
+    assert {"m.room.create", "m.room.member", "m.room.name", "m.room.power_levels"} <= types
+    assert room["summary"]["m.joined_member_count"] == 1
+
+
+async def test_an_invite_shows_the_room_to_the_invited(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(name="Secret", invite=[bob.user_id])
+
+    invited = (await bob.sync())["rooms"]["invite"][room_id]["invite_state"]["events"]
+
+    assert {"m.room.name", "m.room.create", "m.room.member"} <= {e["type"] for e in invited}
+
+
+async def test_everything_is_there_after_a_restart(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    since = (await alice.sync())["next_batch"]
+    sent = [await alice.send(room_id, f"message {n}") for n in range(3)]
+    await server.restart()
+    alice = server.moved(alice)
+
+    room = (await alice.sync(since=since))["rooms"]["join"][room_id]
+
+    assert [event["event_id"] for event in room["timeline"]["events"]] == sent
+    assert room["timeline"]["limited"] is False
+    later = await alice.send(room_id, "later")
+    room = (await alice.sync(since=since))["rooms"]["join"][room_id]
+    assert [event["event_id"] for event in room["timeline"]["events"]] == [*sent, later]
