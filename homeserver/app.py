@@ -51,6 +51,8 @@ class Homeserver:
     database: Database
     urls: list[str]
     """Where each listener can be reached, in the order of the config."""
+    first_admin_token: str | None
+    """With it the owner of a server without accounts makes the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,12 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         stack.push_async_callback(listeners.close)
         # Before the listeners wait for open requests: long polls answer at once.
         stack.callback(stream.close_long_polls)
-        yield Homeserver(config=config, database=database, urls=listeners.urls())
+        yield Homeserver(
+            config=config,
+            database=database,
+            urls=listeners.urls(),
+            first_admin_token=await parts.registration.first_admin_token(),
+        )
 
 
 async def _stream(

@@ -46,26 +46,31 @@ def into_database(config: Config, account: NewAccount) -> str:
 async def _insert(config: Config, url: str, account: NewAccount) -> str:
     from homeserver.clock import now_ms
     from homeserver.passwords import hash_password
-    from homeserver.protocol.identifiers import is_valid_new_localpart
-    from homeserver.store import accounts
-    from homeserver.store.database import Database, migrate, migrations_directory
-
-    if not is_valid_new_localpart(account.username):
-        raise Refused("a username has only a-z, 0-9 and any of . _ = - / +")
-    user_id = f"@{account.username}:{config.server_name}"
-    row = accounts.Account(
-        user_id=user_id,
-        created_at=now_ms(),
-        password_hash=hash_password(account.password, config.password.bcrypt_rounds),
-        is_admin=account.is_admin,
+    from homeserver.services import registration
+    from homeserver.store.database import (
+        Database,
+        MigrationError,
+        migrate,
+        migrations_directory,
     )
+
     database = await Database.open(url, connections=1)
     try:
         async with database.connection() as connection:
             await migrate(connection, migrations_directory())
-        async with database.transaction() as connection:
-            if not await accounts.insert(connection, row):
-                raise Refused(f"{user_id} exists already")
+        service = registration.Registration(
+            database, config.server_name, config.registration, now_ms, on_registered=()
+        )
+        user_id = service.user_id_for(account.username)
+        await service.create(
+            registration.NewAccount(
+                user_id,
+                hash_password(account.password, config.password.bcrypt_rounds),
+                is_admin=account.is_admin,
+            )
+        )
+    except MigrationError as error:
+        raise Refused(str(error)) from error
     finally:
         await database.close()
     return user_id

@@ -36,6 +36,15 @@ LOCAL_BANNER = """
 """
 
 
+FIRST_ADMIN_BANNER = """
+  Nobody has an account here yet. Whoever registers with this token is the admin (once, today):
+
+      {token}
+
+  In a client: "Create account". Or here: homeserver register NAME --admin --config FILE
+"""
+
+
 def serve(config: Config, *, is_local: bool) -> None:
     """Runs until SIGINT or SIGTERM. Ends the process with a sentence if it can't be started."""
     configure_logging(config.logging)
@@ -76,6 +85,10 @@ def _announce(server: Homeserver, is_local: bool) -> None:
     log.info("listening", server_name=server.config.server_name, urls=server.urls)
     if is_local:
         print(_banner(server), flush=True)
+    if server.first_admin_token is not None:
+        print(
+            FIRST_ADMIN_BANNER.format(token=server.first_admin_token), flush=True
+        )  # never in the logs
 
 
 def _banner(server: Homeserver) -> str:

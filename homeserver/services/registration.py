@@ -24,6 +24,7 @@ from homeserver.store.registration_tokens import RegistrationToken
 Registered = Callable[[str], Awaitable[None]]
 """Is told the user id of each new account."""
 
+_DAY_MS = 24 * 60 * 60 * 1000
 _NAME_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -72,7 +73,8 @@ class Registration:
 
     async def _has_admin_tokens(self) -> bool:
         async with self._database.connection() as connection:
-            return await registration_tokens.has_admin_tokens(connection, self._clock())
+            token = await registration_tokens.valid_admin_token(connection, self._clock())
+        return token is not None
 
     async def token_is_valid(self, token: str) -> bool:
         """Whether an account can be made with this registration token now."""
@@ -138,6 +140,26 @@ class Registration:
                 token, self._clock(), uses_allowed=uses_allowed, makes_admin=makes_admin
             )
             await registration_tokens.insert(connection, made)
+        return token
+
+    async def first_admin_token(self) -> str | None:
+        """Lets the owner of a new server make one account, an admin's; good for a day.
+
+        None once anybody has an account, or where everybody may make one anyway.
+        """
+        if self._options.enabled and not self._options.requires_token:
+            return None
+        now = self._clock()
+        async with self._database.connection() as connection:
+            if await accounts.has_people(connection):
+                return None
+            token = await registration_tokens.valid_admin_token(connection, now)
+            if token is None:
+                token = secrets.token_urlsafe(18)
+                made = RegistrationToken(
+                    token, now, uses_allowed=1, expires_at=now + _DAY_MS, makes_admin=True
+                )
+                await registration_tokens.insert(connection, made)
         return token
 
 

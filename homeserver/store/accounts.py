@@ -75,6 +75,14 @@ async def existing(connection: Connection, user_ids: list[str]) -> set[str]:
     return {row["user_id"] for row in rows}
 
 
+async def has_people(connection: Connection) -> bool:
+    """Is there any account that isn't a guest's or a bridge's?"""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM accounts WHERE NOT is_guest AND app_service IS NULL)"
+    )
+    return found
+
+
 async def set_password_hash(
     connection: Connection, user_id: str, password_hash: str | None
 ) -> None:

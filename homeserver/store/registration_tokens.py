@@ -60,19 +60,18 @@ async def is_valid(connection: Connection, token: str, admins_only: bool, now: i
     return valid
 
 
-async def has_admin_tokens(connection: Connection, now: int) -> bool:
-    """Whether there is any valid token that makes an admin."""
-    found: bool = await connection.fetchval(
+async def valid_admin_token(connection: Connection, now: int) -> str | None:
+    """A token that makes an admin and can be used now, if there is any."""
+    token: str | None = await connection.fetchval(
         """
-        SELECT EXISTS (
-            SELECT FROM registration_tokens
-            WHERE makes_admin AND (uses_allowed IS NULL OR uses < uses_allowed)
-              AND (expires_at IS NULL OR expires_at > $1)
-        )
+        SELECT token FROM registration_tokens
+        WHERE makes_admin AND (uses_allowed IS NULL OR uses < uses_allowed)
+          AND (expires_at IS NULL OR expires_at > $1)
+        ORDER BY created_at LIMIT 1
         """,
         now,
     )
-    return found
+    return token
 
 
 async def use(connection: Connection, token: str, now: int) -> RegistrationToken | None:

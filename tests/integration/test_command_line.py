@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from homeserver.config_file import load_config
 from homeserver.protocol.signatures import read_signing_key
 from homeserver.store.embedded import running_url
+from tests.support.client import Refused
 from tests.support.process import ServerProcess, command, environment
 from tests.support.server import settings
 
@@ -24,6 +26,14 @@ from tests.support.server import settings
 async def process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server with an embedded Postgres, not yet started."""
     server = ServerProcess(settings("embedded"), tmp_path)
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def closed(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """The same, where nobody may register."""
+    server = ServerProcess(settings("embedded", registration={"enabled": False}), tmp_path)
     yield server
     await server.close()
 
@@ -107,8 +117,29 @@ async def test_an_account_is_made_while_the_server_runs_or_not(
     await process.end()
     assert command("register", "bob", "--password", "x", *config).returncode == 0
     again = command("register", "bob", "--password", "x", *config)
-    assert again.stderr == "homeserver: @bob:hs.test exists already\n"
+    assert again.stderr == "homeserver: This user id is taken\n"
     assert running_url(tmp_path / "data" / "postgres") is None
+
+
+async def test_a_new_closed_server_prints_a_token_for_its_first_admin(
+    closed: ServerProcess,
+) -> None:
+    await closed.start()
+    found = re.search(r"^      (\S{20,})$", closed.log(), re.MULTILINE)
+    assert found is not None
+    auth = {"type": "m.login.registration_token", "token": found[1]}
+    alice = closed.client()
+    with pytest.raises(Refused) as refused:
+        await alice.register("alice")
+    auth["session"] = refused.value.body["session"]
+    await alice.register("alice", auth=auth)
+    with pytest.raises(Refused) as again:
+        await closed.client().register("bob")
+    assert again.value.errcode == "M_FORBIDDEN"
+    await closed.end()
+    begin = len(closed.log())
+    await closed.start()
+    assert "token" not in closed.log()[begin:]
 
 
 async def test_a_second_server_on_the_same_data_is_refused(
