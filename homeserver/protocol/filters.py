@@ -9,7 +9,7 @@ client-server-api#filtering
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, TypeVar
@@ -18,6 +18,7 @@ import msgspec
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.event_fields import EventFields
+from homeserver.protocol.globs import wildcard_pattern
 
 UserId = Annotated[str, msgspec.Meta(pattern="^@")]
 RoomId = Annotated[str, msgspec.Meta(pattern="^!")]
@@ -272,21 +273,9 @@ def _types(included: tuple[str, ...] | None, excluded: tuple[str, ...] | None) -
     )
 
 
-def _wildcards(names: Iterable[str]) -> re.Pattern[str] | None:
-    """One pattern for all the names that have a `*`; a run of `*` counts once."""
-    globs = [re.sub(r"\*+", "*", name) for name in names if "*" in name]
-    if not globs:
-        return None
-    return re.compile("|".join(map(_glob_pattern, globs)), re.DOTALL)
-
-
-def _glob_pattern(glob: str) -> str:
-    """Each literal part is taken at its first occurrence (atomically): no backtracking blow-up."""
-    first, *middle = map(re.escape, glob.split("*"))
-    if not middle:
-        return first
-    last = middle.pop()
-    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
+def _wildcards(names: tuple[str, ...]) -> re.Pattern[str] | None:
+    globs = [name for name in names if "*" in name]
+    return wildcard_pattern(globs) if globs else None
 
 
 _Parsed = TypeVar("_Parsed")
