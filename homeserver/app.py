@@ -24,12 +24,15 @@ from homeserver.http.middleware import Doors
 from homeserver.http.parts import Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
+from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.profiles import Profiles
+from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
@@ -80,6 +83,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         _background(stack, last_seen.run())
         stream = await _stream(config, database, metrics, stack)
         parts = _parts(config, database, metrics, stream)
+        stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
@@ -123,6 +127,8 @@ def _parts(config: Config, database: Database, metrics: Metrics, stream: StreamC
     registration = Registration(
         database, config.server_name, config.registration, now_ms, observers.registered
     )
+    profiles = Profiles(database, stream, config.server_name)
+    observers.registered.append(profiles.registered)
     return Parts(
         config=config,
         metrics=metrics,
@@ -138,6 +144,9 @@ def _parts(config: Config, database: Database, metrics: Metrics, stream: StreamC
         rooms=Rooms(config, database, stream.rooms, stream.sender),
         membership=Membership(database, stream),
         filters=Filters(database),
+        profiles=profiles,
+        account_data=AccountData(database, stream.writer),
+        receipts=Receipts(database, stream),
     )
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from homeserver.config import Config
 from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
+from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.profiles import Profiles
+from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
@@ -30,6 +33,9 @@ class Parts:
     rooms: Rooms
     membership: Membership
     filters: Filters
+    profiles: Profiles
+    account_data: AccountData
+    receipts: Receipts
     rate_limits: RateLimits
     sessions: Sessions
     devices: Devices

@@ -16,6 +16,7 @@ from homeserver.stream.send import Sender
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned
 from homeserver.stream.transactions import SentTransactions
+from homeserver.stream.typing import Typing
 from homeserver.stream.writer import StreamWriter
 
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -32,9 +33,11 @@ class StreamCore:
     sender: Sender
     transactions: SentTransactions
     sync: Sync
+    typing: Typing
 
     def close_long_polls(self) -> None:
         """The server ends: whoever sleeps is answered now, and nobody falls asleep again."""
+        self.typing.close()
         self.notifier.close()
 
 
@@ -64,4 +67,5 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         sender=Sender(database, rooms, writer, signer),
         transactions=transactions,
         sync=Sync(database, rooms, users, writer, notifier),
+        typing=Typing(writer),
     )

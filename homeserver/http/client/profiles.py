@@ -1,0 +1,58 @@
+"""Profiles. client-server-api#profiles"""
+
+from __future__ import annotations
+
+from homeserver.errors import Forbidden, InvalidParam, MissingParam, NotFound
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import is_user_id
+
+endpoints = Endpoints()
+
+
+@endpoints.get("/profile/{user_id}", auth=Auth.OPTIONAL)
+async def get_user_profile(call: Call, user_id: str) -> JsonObject:
+    """client-server-api#get_matrixclientv3profileuserid"""
+    return await call.parts.profiles.get(_user_id(user_id))
+
+
+@endpoints.get("/profile/{user_id}/{key}", auth=Auth.OPTIONAL)
+async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
+    """client-server-api#get_matrixclientv3profileuseridkeyname"""
+    profile = await call.parts.profiles.get(_user_id(user_id))
+    if key not in profile:
+        raise NotFound("The profile has no such field")
+    return {key: profile[key]}
+
+
+@endpoints.put("/profile/{user_id}/{key}", auth=Auth.GUEST)
+async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject) -> JsonObject:
+    """client-server-api#put_matrixclientv3profileuseridkeyname"""
+    _require_own(call, user_id)
+    if key not in body:
+        raise MissingParam(f"The body must have the key `{key}`")
+    if body[key] is None and key in ("displayname", "avatar_url"):
+        await call.parts.profiles.delete(user_id, key)  # how clients took a name away before v1.16
+    else:
+        await call.parts.profiles.set(user_id, key, body[key])
+    return {}
+
+
+@endpoints.delete("/profile/{user_id}/{key}", auth=Auth.GUEST)
+async def delete_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
+    """client-server-api#delete_matrixclientv3profileuseridkeyname"""
+    _require_own(call, user_id)
+    await call.parts.profiles.delete(user_id, key)
+    return {}
+
+
+def _user_id(user_id: str) -> str:
+    if not is_user_id(user_id):
+        raise InvalidParam(f"{user_id!r} is not a user id")
+    return user_id
+
+
+def _require_own(call: Call, user_id: str) -> None:
+    if user_id != call.requester.user_id:
+        raise Forbidden("You can only change a profile of your own")
