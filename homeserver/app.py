@@ -31,6 +31,7 @@ from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
@@ -82,7 +83,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         stack.push_async_callback(last_seen.flush)
         _background(stack, last_seen.run())
         stream = await _stream(config, database, metrics, stack)
-        parts = _parts(config, database, metrics, stream)
+        parts = _parts(config, database, metrics, last_seen, stream)
         stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
             parts=parts,
@@ -119,7 +120,9 @@ async def _stream(
     return stream
 
 
-def _parts(config: Config, database: Database, metrics: Metrics, stream: StreamCore) -> Parts:
+def _parts(
+    config: Config, database: Database, metrics: Metrics, last_seen: LastSeen, stream: StreamCore
+) -> Parts:
     rate_limits = RateLimits(config.rate_limits)
     observers = Observers()
     sessions = _sessions(config, database, observers)
@@ -135,10 +138,12 @@ def _parts(config: Config, database: Database, metrics: Metrics, stream: StreamC
         rate_limits=rate_limits,
         sessions=sessions,
         devices=Devices(database),
+        last_seen=last_seen,
         accounts=accounts,
         registration=registration,
         shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
         login_tokens=LoginTokens(now_ms),
+        openid_tokens=OpenIdTokens(now_ms),
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
         rooms=Rooms(config, database, stream.rooms, stream.sender),

@@ -7,20 +7,24 @@ from homeserver.http.admin import registration as admin_registration
 from homeserver.http.client import (
     account,
     account_data,
+    admin,
     auth_fallback,
     capabilities,
     devices,
     discovery,
     login,
     membership,
+    openid,
     participation,
     profiles,
     registration,
     rooms,
     sending,
     sync,
+    voip,
 )
 from homeserver.http.endpoint import Endpoints
+from homeserver.http.federation import openid as federation_openid
 
 ROUTES: tuple[Endpoints, ...] = (
     discovery.pages,
@@ -34,6 +38,10 @@ ROUTES: tuple[Endpoints, ...] = (
     capabilities.endpoints,
     profiles.endpoints,
     account_data.endpoints,
+    openid.endpoints,
+    federation_openid.endpoints,
+    voip.endpoints,
+    admin.endpoints,
     rooms.endpoints,
     sending.endpoints,
     membership.endpoints,
