@@ -1,0 +1,3 @@
+"""A minimal, complete Matrix homeserver on Postgres."""
+
+__version__ = "0.1.0"

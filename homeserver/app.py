@@ -17,13 +17,17 @@ import structlog
 
 from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
-from homeserver.http.authentication import Authentication, nobody_signs
+from homeserver.http.authentication import Authentication
 from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
+from homeserver.http.origin import OriginCheck
 from homeserver.http.parts import Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
+from homeserver.protocol.signatures import Signer
+from homeserver.remote import core as remote_core
+from homeserver.remote.core import RemoteCore
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.devices import Devices
@@ -31,8 +35,9 @@ from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
-from homeserver.services.openid import OpenIdTokens
+from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
+from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
 from homeserver.services.rooms import Rooms
@@ -82,15 +87,19 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         last_seen = LastSeen(database, now_ms)
         stack.push_async_callback(last_seen.flush)
         _background(stack, last_seen.run())
-        stream = await _stream(config, database, metrics, stack)
-        parts = _parts(config, database, metrics, last_seen, stream)
+        signer = load_signer(config)
+        remote = await _remote(config, database, signer, stack)
+        stream = await _stream(config, database, metrics, signer, stack)
+        parts = _parts(config, database, metrics, stream, remote)
         stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
                 parts.sessions, last_seen.note, config.query_string_access_tokens
             ),
-            check_origin=nobody_signs,
+            check_origin=OriginCheck(
+                config.server_name, remote.keyring, remote.access, remote.availability
+            ),
             rate_limits=parts.rate_limits,
             metrics=metrics,
         )
@@ -108,11 +117,22 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         )
 
 
+async def _remote(
+    config: Config, database: Database, signer: Signer, stack: AsyncExitStack
+) -> RemoteCore:
+    """The ways to other servers; which of them don't answer is written down now and at the end."""
+    remote = await stack.enter_async_context(remote_core.running(config, database, signer, now_ms))
+    outages = Outages(database, remote.availability)
+    stack.push_async_callback(outages.write)
+    _background(stack, outages.run())
+    return remote
+
+
 async def _stream(
-    config: Config, database: Database, metrics: Metrics, stack: AsyncExitStack
+    config: Config, database: Database, metrics: Metrics, signer: Signer, stack: AsyncExitStack
 ) -> StreamCore:
     """The hot room, with the writer lock taken; the writer is drained at the end."""
-    stream = stream_core.build(database, config.caches, load_signer(config))
+    stream = stream_core.build(database, config.caches, signer)
     await stream.writer.start()
     stack.push_async_callback(stream.writer.stop)
     stream.rooms.changed_floor = stream.writer.position
@@ -121,7 +141,11 @@ async def _stream(
 
 
 def _parts(
-    config: Config, database: Database, metrics: Metrics, last_seen: LastSeen, stream: StreamCore
+    config: Config,
+    database: Database,
+    metrics: Metrics,
+    stream: StreamCore,
+    remote: RemoteCore,
 ) -> Parts:
     rate_limits = RateLimits(config.rate_limits)
     observers = Observers()
@@ -138,12 +162,10 @@ def _parts(
         rate_limits=rate_limits,
         sessions=sessions,
         devices=Devices(database),
-        last_seen=last_seen,
         accounts=accounts,
         registration=registration,
         shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
         login_tokens=LoginTokens(now_ms),
-        openid_tokens=OpenIdTokens(now_ms),
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
         rooms=Rooms(config, database, stream.rooms, stream.sender),
@@ -152,6 +174,13 @@ def _parts(
         profiles=profiles,
         account_data=AccountData(database, stream.writer),
         receipts=Receipts(database, stream),
+        published_keys=PublishedKeys(
+            database,
+            remote,
+            stream.sender.signer,
+            config.federation.old_signing_keys,
+            now_ms,
+        ),
     )
 
 

@@ -117,12 +117,33 @@ class Presence(Section, frozen=True):
     enabled: Annotated[bool, about("Tell people who is online (costs some work).")] = True
 
 
+class OldSigningKey(Section, frozen=True):
+    key_id: Annotated[str, about("Such as ed25519:a_abcd.")]
+    key: Annotated[str, about("The public key in unpadded base64.")]
+    expired_ts: Annotated[int, about("When it was last used, in milliseconds since 1970.")]
+
+
 class Federation(Section, frozen=True):
     enabled: Annotated[bool, about("Talk with other servers?")] = True
     resolve: Annotated[
         dict[str, str],
         about('For test peers: where a server is, instead of discovery: {hs2: "127.0.0.1:8449"}.'),
     ] = {}
+    allowed_servers: Annotated[
+        tuple[str, ...] | None,
+        about("Only these servers, `*` and `?` stand for any characters. Unset: every server."),
+    ] = None
+    denied_servers: Annotated[
+        tuple[str, ...], about("Never these servers: [evil.example, *.evil.example].")
+    ] = ()
+    old_signing_keys: Annotated[
+        tuple[OldSigningKey, ...],
+        about("Keys that once signed our events: [{key_id, key, expired_ts}]."),
+    ] = ()
+    notaries: Annotated[
+        tuple[str, ...],
+        about("Servers that are asked for the keys of servers that don't answer: [matrix.org]."),
+    ] = ()
 
 
 class Outgoing(Section, frozen=True):
@@ -163,22 +184,6 @@ class WellKnown(Section, frozen=True):
         about("Served at /.well-known/matrix/support: whom to turn to."),
     ] = ()
     support_page: Annotated[str | None, about("A web page for people who need help.")] = None
-
-
-class Voip(Section, frozen=True):
-    turn_uris: Annotated[
-        tuple[str, ...],
-        about("TURN servers for calls: [turn:turn.example.org:3478?transport=udp]."),
-    ] = ()
-    turn_shared_secret: Annotated[
-        str | None, about("The TURN server's static-auth-secret, to make credentials from.")
-    ] = None
-    turn_username: Annotated[str | None, about("Instead of the secret: one name for all.")] = None
-    turn_password: Annotated[str | None, about("Its password.")] = None
-    turn_lifetime: Annotated[
-        Annotated[int, Meta(ge=60)], about("Seconds that credentials are good for.")
-    ] = 86_400
-    turn_guests: Annotated[bool, about("May guests make calls?")] = False
 
 
 class Limits(Section, frozen=True):
@@ -278,7 +283,6 @@ class Config(Section, frozen=True):
         str | None, about("How to reach the admin, for users: mailto:admin@example.org.")
     ] = None
     well_known: Annotated[WellKnown, about("The /.well-known/matrix files.")] = WellKnown()
-    voip: Annotated[Voip, about("Calls.")] = Voip()
     caches: Annotated[Caches, about("How much is held in memory.")] = Caches()
     logging: Annotated[Logging, about("Logs go to standard error.")] = Logging()
 

@@ -14,7 +14,6 @@ from homeserver.errors import (
     Forbidden,
     GuestAccessForbidden,
     MissingToken,
-    Unauthorized,
     UserLocked,
     UserSuspended,
 )
@@ -38,11 +37,6 @@ class Sessions(Protocol):
 
     async def find_requester(self, token: str) -> Requester:
         """Raises `UnknownToken`."""
-
-
-async def nobody_signs(request: BaseRequest, content: JsonObject | None) -> str:
-    """The check of a server that doesn't federate."""
-    raise Unauthorized("This server does not federate")
 
 
 class Authentication:

@@ -7,24 +7,21 @@ from homeserver.http.admin import registration as admin_registration
 from homeserver.http.client import (
     account,
     account_data,
-    admin,
     auth_fallback,
     capabilities,
     devices,
     discovery,
     login,
     membership,
-    openid,
     participation,
     profiles,
     registration,
     rooms,
     sending,
     sync,
-    voip,
 )
 from homeserver.http.endpoint import Endpoints
-from homeserver.http.federation import openid as federation_openid
+from homeserver.http.federation import keys, queries, version
 
 ROUTES: tuple[Endpoints, ...] = (
     discovery.pages,
@@ -38,16 +35,15 @@ ROUTES: tuple[Endpoints, ...] = (
     capabilities.endpoints,
     profiles.endpoints,
     account_data.endpoints,
-    openid.endpoints,
-    federation_openid.endpoints,
-    voip.endpoints,
-    admin.endpoints,
     rooms.endpoints,
     sending.endpoints,
     membership.endpoints,
     participation.endpoints,
     sync.endpoints,
     admin_registration.endpoints,
+    keys.endpoints,
+    queries.endpoints,
+    version.endpoints,
     monitoring.health,
     monitoring.metrics,
 )

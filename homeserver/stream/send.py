@@ -72,7 +72,7 @@ class Sender:
         self._database = database
         self._rooms = rooms
         self._writer = writer
-        self._signer = signer
+        self.signer = signer
 
     async def send(
         self, room_id: str, draft: Draft, transaction: Transaction | None = None
@@ -125,7 +125,7 @@ class Sender:
         number = self._writer.allocate()
         opaque = "" if rules.room_id_is_create_event_id else secrets.token_urlsafe(13)
         room = LiveRoom(
-            room_id=f"!{opaque}:{self._signer.server_name}" if opaque else "",
+            room_id=f"!{opaque}:{self.signer.server_name}" if opaque else "",
             number=number,
             rules=rules,
             head=NEW_ROOM,
@@ -238,7 +238,7 @@ class Sender:
         if rules.event_id_in_pdu:
             template = self._with_chosen_id(room, template)
         try:
-            return build_event(rules, template, self._signer)
+            return build_event(rules, template, self.signer)
         except CanonicalJsonError as error:
             raise BadJson(f"The event has no canonical JSON form: {error}") from None
         except EventTooLarge as rejected:
@@ -252,7 +252,7 @@ class Sender:
             stored = self._find(room, event_id)
             if stored is not None:
                 hashes[event_id] = encode_base64(reference_hash(stored.event.pdu, room.rules))
-        event_id = f"${secrets.token_urlsafe(16)}:{self._signer.server_name}"
+        event_id = f"${secrets.token_urlsafe(16)}:{self.signer.server_name}"
         return replace(template, event_id=event_id, reference_hashes=hashes)
 
     def _redaction_target(self, room: LiveRoom, event: Event) -> str | None:
@@ -378,7 +378,7 @@ class Sender:
                 change.position,
                 {event.event_id: event},
                 room.head_members,
-                self._signer.server_name,
+                self.signer.server_name,
                 self._stripped(room, event) if event.type == MEMBER else None,
             ),
         )

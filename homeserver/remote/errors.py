@@ -1,0 +1,36 @@
+"""What can go wrong with another server, as errors that a client can be told as they are."""
+
+from __future__ import annotations
+
+from homeserver.errors import MatrixError
+from homeserver.json_types import JsonObject
+
+# Said to a client of ours, these would log it out.
+_ABOUT_US = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_UNAUTHORIZED", "M_USER_LOCKED"}
+
+
+class Unreachable(MatrixError):
+    """The server can't be found or connected to, doesn't answer in time, or answers nonsense."""
+
+    status = 502
+
+    def __init__(self, destination: str, reason: str) -> None:
+        super().__init__(f"Can't reach {destination}: {reason}")
+        self.destination = destination
+
+
+class RemoteRefusal(MatrixError):
+    """The server answered with an error: `remote_status` and `remote_body` are what it said."""
+
+    def __init__(self, destination: str, status: int, body: JsonObject) -> None:
+        errcode = body.get("errcode")
+        sentence = body.get("error")
+        text = sentence if isinstance(sentence, str) else f"HTTP {status}"
+        super().__init__(
+            f"{destination}: {text[:500]}",
+            errcode=errcode if isinstance(errcode, str) and errcode not in _ABOUT_US else None,
+            # Its own trouble (and its 401 about our signature) isn't our client's.
+            status=status if 400 <= status < 500 and status != 401 else 502,
+        )
+        self.remote_status = status
+        self.remote_body = body
