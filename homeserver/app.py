@@ -38,6 +38,7 @@ from homeserver.services.membership import Membership
 from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
 from homeserver.services.published_keys import PublishedKeys
+from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
 from homeserver.services.rooms import Rooms
@@ -181,6 +182,7 @@ def _parts(
             config.federation.old_signing_keys,
             now_ms,
         ),
+        push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
     )
 
 

@@ -100,7 +100,7 @@ CREATE TABLE account_data (
     user_id  text COLLATE "C" NOT NULL,
     room_id  text COLLATE "C" NOT NULL,       -- '' for global account data
     type     text COLLATE "C" NOT NULL,
-    content  bytea NOT NULL,                  -- a JSON object
+    content  bytea NOT NULL,                  -- a JSON object; of m.push_rules just what differs from the defaults
     position bigint NOT NULL,
     PRIMARY KEY (user_id, room_id, type)
 );

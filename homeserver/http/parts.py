@@ -15,6 +15,7 @@ from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
 from homeserver.services.profiles import Profiles
 from homeserver.services.published_keys import PublishedKeys
+from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
 from homeserver.services.rooms import Rooms
@@ -38,6 +39,7 @@ class Parts:
     account_data: AccountData
     receipts: Receipts
     published_keys: PublishedKeys
+    push_rule_settings: PushRuleSettings
     rate_limits: RateLimits
     sessions: Sessions
     devices: Devices

@@ -51,6 +51,19 @@ async def of_user(connection: Connection, user_id: str, after: int = 0) -> list[
     return [AccountDataRow(*record) for record in records]
 
 
+async def of_users(connection: Connection, user_ids: Sequence[str], type_: str) -> dict[str, bytes]:
+    """The global account data of one type, by user."""
+    records = await connection.fetch(
+        """
+        SELECT user_id, content FROM account_data
+        WHERE user_id = ANY($1) AND room_id = '' AND type = $2
+        """,
+        user_ids,
+        type_,
+    )
+    return {record["user_id"]: record["content"] for record in records}
+
+
 async def get(connection: Connection, user_id: str, room_id: str, type_: str) -> bytes | None:
     """The content of one piece of account data."""
     content: bytes | None = await connection.fetchval(

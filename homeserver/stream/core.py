@@ -12,6 +12,7 @@ from homeserver.stream.event_cache import EventCache
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
+from homeserver.stream.push_rules import LivePushRules
 from homeserver.stream.send import Sender
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned
@@ -29,6 +30,7 @@ class StreamCore:
     writer: StreamWriter
     rooms: LiveRooms
     users: LiveUsers
+    push_rules: LivePushRules
     notifier: Notifier
     sender: Sender
     transactions: SentTransactions
@@ -51,18 +53,22 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         timeline_length=caches.timeline_events,
     )
     users = LiveUsers(database, lambda: writer.position, OWNER_OF, capacity=caches.users)
+    push_rules = LivePushRules(database, capacity=caches.users)
     transactions = SentTransactions(database)
     notifier = Notifier(concerned(rooms))
     writer.on_apply(rooms.apply)
     writer.on_apply(users.apply)
+    writer.on_apply(push_rules.apply)
     writer.on_publish(notifier.published)
     writer.on_failure(rooms.fail)
     writer.on_failure(users.fail)
+    writer.on_failure(push_rules.fail)
     writer.on_failure(transactions.fail)
     return StreamCore(
         writer=writer,
         rooms=rooms,
         users=users,
+        push_rules=push_rules,
         notifier=notifier,
         sender=Sender(database, rooms, writer, signer),
         transactions=transactions,

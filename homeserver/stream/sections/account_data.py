@@ -10,6 +10,7 @@ from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
 from homeserver.stream.changes import AccountDataChange, Change
 from homeserver.stream.live_users import LiveUser
+from homeserver.stream.push_rules import is_push_rules, served_content, unchanged_row
 from homeserver.stream.sync_request import SyncRequest, encode
 
 ByRoom = dict[str, list[AccountDataRow]]
@@ -27,6 +28,8 @@ async def read_account_data(request: SyncRequest, user: LiveUser, database: Data
     if request.from_scratch:
         # Deleted data has an empty content; whoever starts anew never knew it.
         rows = [row for row in rows if row.content != EMPTY_CONTENT]
+        if not any(map(is_push_rules, rows)):
+            rows.append(unchanged_row(user.user_id))
     return _by_room(rows)
 
 
@@ -34,7 +37,12 @@ def account_data_events(matcher: EventMatcher, rows: Sequence[AccountDataRow]) -
     """The rows that the filter lets through, as events."""
     if not matcher.matches_all:
         rows = [row for row in rows if matcher.type_allowed(row.type)]
-    return [b'{"type":' + encode(row.type) + b',"content":' + row.content + b"}" for row in rows]
+    return [_event(row) for row in rows]
+
+
+def _event(row: AccountDataRow) -> bytes:
+    content = served_content(row) if is_push_rules(row) else row.content
+    return b'{"type":' + encode(row.type) + b',"content":' + content + b"}"
 
 
 def _rows(changes: Iterable[Change]) -> Iterable[AccountDataRow]:
