@@ -10,7 +10,7 @@ from homeserver.errors import TooLarge
 from homeserver.protocol.push_rules import UserRules, decode_rules, encode_rules, follow_upgrade
 from homeserver.store.account_data import AccountDataRow
 from homeserver.stream.changes import AccountDataChange
-from homeserver.stream.push_rules import PUSH_RULES, LivePushRules
+from homeserver.stream.push_rules import PUSH_RULES, LivePushRules, served_content
 from homeserver.stream.writer import StreamWriter
 
 MAX_BYTES = 128 * 1024
@@ -28,6 +28,11 @@ class PushRuleSettings:
     async def get(self, user_id: str) -> UserRules:
         """What the user has of their own and changed of the defaults."""
         return decode_rules(await self._rules.stored(user_id))
+
+    async def account_data(self, user_id: str) -> bytes:
+        """The content of the user's `m.push_rules`, as account data shows it."""
+        stored = await self._rules.stored(user_id)
+        return served_content(AccountDataRow(user_id, "", PUSH_RULES, stored, 0))
 
     async def change(self, user_id: str, change: Callable[[UserRules], UserRules]) -> None:
         """Apply one of the changes of `protocol.push_rules`. Raises TooLarge and what it raises."""

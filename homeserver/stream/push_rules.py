@@ -30,8 +30,7 @@ def is_push_rules(row: AccountDataRow) -> bool:
 
 def served_content(row: AccountDataRow) -> bytes:
     """The content of the `m.push_rules` event that clients get. client-server-api#mpush_rules"""
-    rules = decode_rules(row.content)
-    return b'{"global":%b}' % ruleset_json(rules, DEFAULTS, row.user_id)
+    return b'{"global":%b}' % ruleset_json(decode_rules(row.content), DEFAULTS, row.user_id)
 
 
 def unchanged_row(user_id: str) -> AccountDataRow:

@@ -39,6 +39,16 @@ async def test_the_defaults_are_served_and_synced(server: RunningServer) -> None
     assert synced_rules(await alice.sync()) is None
 
 
+async def test_the_rules_are_account_data_that_only_these_endpoints_change(
+    server: RunningServer,
+) -> None:
+    alice = await server.user("alice")
+    await alice.put("/pushrules/global/content/nocake", CAKE)
+    path = f"/user/{alice.user_id}/account_data/m.push_rules"
+    assert await alice.get(path) == await alice.get("/pushrules/")
+    assert (await refusal(alice.put(path, {"global": {}})))[0] == 405
+
+
 async def test_a_rule_is_put_read_changed_and_deleted(server: RunningServer) -> None:
     alice = await server.user("alice")
     path = "/pushrules/global/content/nocake"

@@ -7,10 +7,11 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_room_id
+from homeserver.stream.push_rules import PUSH_RULES
 
 endpoints = Endpoints()
 
-OF_THE_SERVER = ("m.fully_read", "m.push_rules")
+OF_THE_SERVER = ("m.fully_read", PUSH_RULES)
 """Types that only their own endpoints change."""
 
 
@@ -27,6 +28,8 @@ async def set_account_data(call: Call, user_id: str, type: str, body: JsonObject
 async def get_account_data(call: Call, user_id: str, type: str) -> bytes:
     """client-server-api#get_matrixclientv3useruseridaccount_datatype"""
     _require_own(call, user_id)
+    if type == PUSH_RULES:
+        return await call.parts.push_rule_settings.account_data(user_id)
     return await call.parts.account_data.get(user_id, "", type)
 
 
