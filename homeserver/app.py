@@ -35,6 +35,7 @@ from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.openid import OpenIdTokens
 from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
 from homeserver.services.published_keys import PublishedKeys
@@ -91,7 +92,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         signer = load_signer(config)
         remote = await _remote(config, database, signer, stack)
         stream = await _stream(config, database, metrics, signer, stack)
-        parts = _parts(config, database, metrics, stream, remote)
+        parts = _parts(config, database, metrics, last_seen, stream, remote)
         stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
             parts=parts,
@@ -145,6 +146,7 @@ def _parts(
     config: Config,
     database: Database,
     metrics: Metrics,
+    last_seen: LastSeen,
     stream: StreamCore,
     remote: RemoteCore,
 ) -> Parts:
@@ -163,10 +165,12 @@ def _parts(
         rate_limits=rate_limits,
         sessions=sessions,
         devices=Devices(database),
+        last_seen=last_seen,
         accounts=accounts,
         registration=registration,
         shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
         login_tokens=LoginTokens(now_ms),
+        openid_tokens=OpenIdTokens(now_ms),
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
         rooms=Rooms(config, database, stream.rooms, stream.sender),

@@ -186,6 +186,22 @@ class WellKnown(Section, frozen=True):
     support_page: Annotated[str | None, about("A web page for people who need help.")] = None
 
 
+class Voip(Section, frozen=True):
+    turn_uris: Annotated[
+        tuple[str, ...],
+        about("TURN servers for calls: [turn:turn.example.org:3478?transport=udp]."),
+    ] = ()
+    turn_shared_secret: Annotated[
+        str | None, about("The TURN server's static-auth-secret, to make credentials from.")
+    ] = None
+    turn_username: Annotated[str | None, about("Instead of the secret: one name for all.")] = None
+    turn_password: Annotated[str | None, about("Its password.")] = None
+    turn_lifetime: Annotated[
+        Annotated[int, Meta(ge=60)], about("Seconds that credentials are good for.")
+    ] = 86_400
+    turn_guests: Annotated[bool, about("May guests make calls?")] = False
+
+
 class Limits(Section, frozen=True):
     request_body: Annotated[
         Annotated[int, Meta(ge=65_536)], about("Largest JSON body of a client's request, in bytes.")
@@ -283,6 +299,7 @@ class Config(Section, frozen=True):
         str | None, about("How to reach the admin, for users: mailto:admin@example.org.")
     ] = None
     well_known: Annotated[WellKnown, about("The /.well-known/matrix files.")] = WellKnown()
+    voip: Annotated[Voip, about("Calls.")] = Voip()
     caches: Annotated[Caches, about("How much is held in memory.")] = Caches()
     logging: Annotated[Logging, about("Logs go to standard error.")] = Logging()
 

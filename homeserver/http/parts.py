@@ -11,8 +11,10 @@ from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
+from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
 from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
@@ -43,8 +45,10 @@ class Parts:
     rate_limits: RateLimits
     sessions: Sessions
     devices: Devices
+    last_seen: LastSeen
     accounts: Accounts
     registration: Registration
     shared_secret: SharedSecret
     login_tokens: LoginTokens
+    openid_tokens: OpenIdTokens
     user_interactive: UserInteractive

@@ -7,12 +7,14 @@ from homeserver.http.admin import registration as admin_registration
 from homeserver.http.client import (
     account,
     account_data,
+    admin,
     auth_fallback,
     capabilities,
     devices,
     discovery,
     login,
     membership,
+    openid,
     participation,
     profiles,
     push_rules,
@@ -20,9 +22,11 @@ from homeserver.http.client import (
     rooms,
     sending,
     sync,
+    voip,
 )
 from homeserver.http.endpoint import Endpoints
 from homeserver.http.federation import keys, queries, version
+from homeserver.http.federation import openid as federation_openid
 
 ROUTES: tuple[Endpoints, ...] = (
     discovery.pages,
@@ -36,6 +40,10 @@ ROUTES: tuple[Endpoints, ...] = (
     capabilities.endpoints,
     profiles.endpoints,
     account_data.endpoints,
+    openid.endpoints,
+    federation_openid.endpoints,
+    voip.endpoints,
+    admin.endpoints,
     rooms.endpoints,
     sending.endpoints,
     membership.endpoints,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,10 @@ import pytest
 
 from homeserver.store import registration_tokens
 from homeserver.store.registration_tokens import RegistrationToken
-from tests.support.client import PASSWORD, Client, Refused
+from tests.support.client import PASSWORD, Client, refusal
 from tests.support.server import RunningServer, settings
 
 DUMMY = {"type": "m.login.dummy"}
-
-
-async def refusal(request: Awaitable[Any]) -> Refused:
-    """The error with which a request is refused."""
-    with pytest.raises(Refused) as refused:
-        await request
-    return refused.value
 
 
 async def test_a_request_without_auth_is_told_the_flows(server: RunningServer) -> None:
@@ -178,17 +171,22 @@ async def test_guests_are_refused_unless_enabled(by_token: RunningServer) -> Non
     assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")
 
 
-async def test_a_closed_server_takes_only_tokens_that_make_admins(
-    database_url: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+async def closed(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServer]:
+    """A new server on which people make no accounts for themselves."""
     server = RunningServer(settings(database_url, registration={"enabled": False}), tmp_path)
     await server.start()
-    closed = await refusal(server.anonymous().post("/register", {"username": "alice"}))
-    assert (closed.status, closed.errcode) == (403, "M_FORBIDDEN")
-    await add_token(server, "owner", uses_allowed=1, makes_admin=True)
-    await add_token(server, "plain")
-    refused = await refusal(register_by_token(server.anonymous(), "alice", "plain"))
-    assert refused.status == 401
-    alice = await register_by_token(server.anonymous(), "alice", "owner")
-    assert alice.user_id == "@alice:hs.test"
+    yield server
     await server.stop()
+
+
+async def test_a_closed_server_lets_its_owner_in_once(closed: RunningServer) -> None:
+    assert closed.app is not None
+    assert closed.app.first_admin_token is not None
+    await add_token(closed, "plain")
+    refused = await refusal(register_by_token(closed.anonymous(), "alice", "plain"))
+    assert refused.status == 401
+    alice = await register_by_token(closed.anonymous(), "alice", closed.app.first_admin_token)
+    assert "m.account_moderation" in (await alice.get("/capabilities"))["capabilities"]
+    refused = await refusal(closed.anonymous().post("/register", {"username": "bob"}))
+    assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")

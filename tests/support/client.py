@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -29,6 +29,15 @@ class Refused(Exception):
         self.body = body
         self.headers = headers
         self.errcode: str = body.get("errcode", "")
+
+
+async def refusal(request: Awaitable[Any]) -> Refused:
+    """The error with which a request is refused; fails if it isn't."""
+    try:
+        answer = await request
+    except Refused as refused:
+        return refused
+    raise AssertionError(f"not refused: {answer}")
 
 
 class Client:

@@ -28,4 +28,7 @@ async def capabilities(call: Call) -> JsonObject:
         "default": call.parts.config.default_room_version,
         "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
     }
-    return {"capabilities": {**_ALWAYS, "m.room_versions": room_versions}}
+    answer = {**_ALWAYS, "m.room_versions": room_versions}
+    if call.requester.is_admin:
+        answer["m.account_moderation"] = {"suspend": True, "lock": True}
+    return {"capabilities": answer}

@@ -24,6 +24,7 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc2918": True,  # refresh tokens
     "org.matrix.msc3231": True,  # token-authenticated registration
     "org.matrix.msc3882": True,  # login tokens for other clients
+    "uk.timedout.msc4323": True,  # admins suspend and lock accounts
 }
 
 _PAGE = """<!DOCTYPE html>

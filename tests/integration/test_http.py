@@ -1,0 +1,193 @@
+"""What holds for every request: errors, CORS, sizes, limits, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.client import refusal
+from tests.support.server import RunningServer, settings
+
+V3 = "/_matrix/client/v3"
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization",
+}
+
+
+async def raw(
+    server: RunningServer, method: str, path: str, **options: Any
+) -> tuple[aiohttp.ClientResponse, bytes]:
+    """The response and its body, without a look at either."""
+    http = server.anonymous().http
+    async with asyncio.timeout(15), http.request(method, server.url + path, **options) as response:
+        return response, await response.read()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/_matrix/client/versions", 200),
+        ("GET", V3 + "/nowhere", 404),
+        ("GET", "/_matrix/nowhere", 404),
+        ("PATCH", V3 + "/login", 405),
+        ("GET", V3 + "/account/whoami", 401),
+        ("GET", "/health", 200),
+        ("GET", "/", 200),
+        ("OPTIONS", V3 + "/login", 204),
+        ("OPTIONS", V3 + "/nowhere", 204),
+        ("HEAD", V3 + "/login", 200),
+    ],
+)
+async def test_every_answer_has_cors_headers(
+    server: RunningServer, method: str, path: str, status: int
+) -> None:
+    response, _ = await raw(server, method, path)
+    assert response.status == status
+    assert {name: response.headers[name] for name in CORS} == CORS
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_wrong_method_is_unrecognized(server: RunningServer) -> None:
+    response, body = await raw(server, "DELETE", V3 + "/login")
+    assert response.status == 405
+    assert b'"errcode":"M_UNRECOGNIZED"' in body
+    assert response.headers["Allow"] == "GET, OPTIONS, POST"
+
+
+async def test_head_is_answered_without_a_body(server: RunningServer) -> None:
+    _, body = await raw(server, "GET", V3 + "/login")
+    response, nothing = await raw(server, "HEAD", V3 + "/login")
+    assert (response.headers["Content-Length"], nothing) == (str(len(body)), b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode"),
+    [
+        (b"", "M_NOT_JSON"),
+        (b"{", "M_NOT_JSON"),
+        (b'{"user": "\xff"}', "M_NOT_JSON"),
+        (rb'{"user": "\ud800"}', "M_NOT_JSON"),
+        (b"[]", "M_BAD_JSON"),
+        (b'{"type": [' + b"[" * 200 + b"]" * 200 + b"]}", "M_BAD_JSON"),
+        (b'{"type": ' + b"[" * 100_000, "M_BAD_JSON"),
+    ],
+)
+async def test_a_bad_body_is_refused(server: RunningServer, body: bytes, errcode: str) -> None:
+    refused = await refusal(server.anonymous().request("POST", "/login", data=body))
+    assert (refused.status, refused.errcode) == (400, errcode)
+
+
+async def test_a_huge_body_is_refused(server: RunningServer) -> None:
+    body = b'{"type": "' + b"x" * 1_100_000 + b'"}'
+    response, answer = await raw(server, "POST", V3 + "/login", data=io.BytesIO(body))
+    assert (response.status, b"M_TOO_LARGE" in answer) == (413, True)
+
+
+async def test_a_huge_body_of_unknown_length_is_refused(server: RunningServer) -> None:
+    async def chunks() -> Any:
+        for _ in range(20):
+            yield b" " * 65_536
+
+    response, body = await raw(server, "POST", V3 + "/login", data=chunks())
+    assert (response.status, b"M_TOO_LARGE" in body) == (413, True)
+
+
+async def test_a_compressed_body_is_limited_by_what_it_holds(server: RunningServer) -> None:
+    body = gzip.compress(b'{"type": "' + b"x" * 5_000_000 + b'"}')
+    headers = {"Content-Encoding": "gzip"}
+    response, answer = await raw(server, "POST", V3 + "/login", data=body, headers=headers)
+    assert (response.status, b"M_TOO_LARGE" in answer) == (413, True)
+
+
+async def test_broken_compression_is_refused(server: RunningServer) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    response, _ = await raw(server, "POST", V3 + "/login", data=b"no gzip", headers=headers)
+    assert response.status == 400
+
+
+async def test_nul_is_refused_where_the_database_would_take_it(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    path = f"/devices/{alice.device_id}"
+    refused = await refusal(alice.put(path, {"display_name": "a\0b"}))
+    assert (refused.status, refused.errcode) == (400, "M_INVALID_PARAM")
+    missing = await refusal(alice.get("/devices/a%00b"))
+    assert (missing.status, missing.errcode) == (400, "M_INVALID_PARAM")
+
+
+async def test_a_long_query_string_is_served(server: RunningServer) -> None:
+    response, _ = await raw(server, "GET", V3 + "/login?x=" + "y" * 20_000)
+    assert response.status == 200
+
+
+@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "abc"])
+async def test_other_credentials_are_no_token(server: RunningServer, header: str) -> None:
+    path = V3 + "/account/whoami"
+    response, body = await raw(server, "GET", path, headers={"Authorization": header})
+    assert (response.status, b"M_MISSING_TOKEN" in body) == (401, True)
+
+
+async def test_requests_are_measured_by_route(server: RunningServer) -> None:
+    await raw(server, "GET", V3 + "/login")
+    await raw(server, "GET", V3 + "/nowhere")
+    _, text = await raw(server, "GET", "/metrics")
+    route = b'{method="GET",route="/_matrix/client/v3/login"}'
+    assert b"homeserver_http_request_seconds_count" + route + b" 1.0" in text
+    assert b'homeserver_http_errors_total{errcode="M_UNRECOGNIZED"} 1.0' in text
+    assert b"homeserver_event_loop_lag_seconds_bucket" in text
+    assert b"process_resident_memory_bytes" in text
+
+
+async def test_a_listener_serves_only_its_resources(database_url: str, tmp_path: Path) -> None:
+    listeners = [{"port": 0, "resources": ["federation"]}, {"port": 0, "resources": ["client"]}]
+    server = RunningServer(settings(database_url, listeners=listeners), tmp_path)
+    await server.start()
+    assert server.app is not None
+    http = server.anonymous().http
+    statuses = []
+    for url in server.app.urls:
+        for path in (V3 + "/login", "/metrics", "/health"):
+            async with http.get(url + path) as response:
+                statuses.append(response.status)
+    assert statuses == [404, 404, 200, 200, 404, 200]
+    await server.stop()
+
+
+@pytest.mark.parametrize(("trusted", "address"), [(True, "203.0.113.9"), (False, "127.0.0.1")])
+async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
+    database_url: str, tmp_path: Path, trusted: bool, address: str
+) -> None:
+    listeners = [{"port": 0, "x_forwarded": trusted}]
+    server = RunningServer(settings(database_url, listeners=listeners), tmp_path)
+    await server.start()
+    alice = await server.user("alice")
+    headers = {
+        "Authorization": f"Bearer {alice.token}",
+        "X-Forwarded-For": "198.51.100.1, 203.0.113.9",
+    }
+    await raw(server, "GET", V3 + "/account/whoami", headers=headers)
+    await server.restart()
+    path = f"{V3}/devices/{alice.device_id}"
+    _, body = await raw(server, "GET", path, headers={"Authorization": headers["Authorization"]})
+    assert f'"last_seen_ip":"{address}"'.encode() in body
+    await server.stop()
+
+
+async def test_unauthenticated_requests_are_limited_by_address(
+    database_url: str, tmp_path: Path
+) -> None:
+    limits = {"enabled": True, "registration": {"per_second": 0.001, "burst": 2}}
+    server = RunningServer(settings(database_url, rate_limits=limits), tmp_path)
+    await server.start()
+    for _ in range(2):
+        assert (await refusal(server.anonymous().post("/register"))).status == 401
+    refused = await refusal(server.anonymous().post("/register"))
+    assert (refused.status, refused.errcode) == (429, "M_LIMIT_EXCEEDED")
+    await server.stop()
