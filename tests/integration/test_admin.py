@@ -63,6 +63,25 @@ async def test_a_suspended_account_reads_on(server: RunningServer) -> None:
     assert await admin.put(path, {"suspended": False}) == {"suspended": False}
 
 
+async def test_a_suspended_account_says_nothing_and_goes_nowhere(server: RunningServer) -> None:
+    admin, alice = await admin_of(server), await server.user("alice")
+    room_id = await alice.create_room()
+    open_room = await admin.create_room(preset="public_chat")
+    await admin.put(f"{V1}/suspend/{alice.user_id}", {"suspended": True})
+    for request in (
+        alice.send(room_id, "hello"),
+        alice.set_state(room_id, "m.room.name", {"name": "x"}),
+        alice.create_room(),
+        alice.join(open_room),
+        alice.invite(room_id, admin.user_id),
+        alice.put(f"/profile/{alice.user_id}/displayname", {"displayname": "x"}),
+    ):
+        refused = await refusal(request)
+        assert (refused.status, refused.errcode) == (403, "M_USER_SUSPENDED")
+    await alice.sync()
+    await alice.leave(room_id)
+
+
 @pytest.mark.parametrize("action", ["lock", "suspend"])
 async def test_only_admins_moderate(server: RunningServer, action: str) -> None:
     alice = await server.user("alice")

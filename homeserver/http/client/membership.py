@@ -21,13 +21,25 @@ async def joined_rooms(call: Call) -> JsonObject:
     return {"joined_rooms": user.joined_rooms()}
 
 
-@endpoints.post("/rooms/{room_id}/join", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
+@endpoints.post(
+    "/rooms/{room_id}/join",
+    auth=Auth.GUEST,
+    limit=Limit.ROOM,
+    empty_body=True,
+    not_if_suspended=True,
+)
 async def join_room_by_id(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidjoin"""
     return await join_room(call, room_id, body)
 
 
-@endpoints.post("/join/{room_id_or_alias}", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
+@endpoints.post(
+    "/join/{room_id_or_alias}",
+    auth=Auth.GUEST,
+    limit=Limit.ROOM,
+    empty_body=True,
+    not_if_suspended=True,
+)
 async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3joinroomidoralias"""
     room_id = _room_id(room_id_or_alias)
@@ -35,7 +47,13 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
     return {"room_id": room_id}
 
 
-@endpoints.post("/knock/{room_id_or_alias}", auth=Auth.USER, limit=Limit.ROOM, empty_body=True)
+@endpoints.post(
+    "/knock/{room_id_or_alias}",
+    auth=Auth.USER,
+    limit=Limit.ROOM,
+    empty_body=True,
+    not_if_suspended=True,
+)
 async def knock_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3knockroomidoralias"""
     room_id = _room_id(room_id_or_alias)
@@ -57,28 +75,28 @@ async def forget_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     return {}
 
 
-@endpoints.post("/rooms/{room_id}/invite", auth=Auth.USER, limit=Limit.ROOM)
+@endpoints.post("/rooms/{room_id}/invite", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
 async def invite_user(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidinvite"""
     await call.parts.membership.invite(call.requester, room_id, _user_id(body), _reason(body))
     return {}
 
 
-@endpoints.post("/rooms/{room_id}/kick", auth=Auth.USER, limit=Limit.ROOM)
+@endpoints.post("/rooms/{room_id}/kick", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
 async def kick(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidkick"""
     await call.parts.membership.kick(call.requester, room_id, _user_id(body), _reason(body))
     return {}
 
 
-@endpoints.post("/rooms/{room_id}/ban", auth=Auth.USER, limit=Limit.ROOM)
+@endpoints.post("/rooms/{room_id}/ban", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
 async def ban(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidban"""
     await call.parts.membership.ban(call.requester, room_id, _user_id(body), _reason(body))
     return {}
 
 
-@endpoints.post("/rooms/{room_id}/unban", auth=Auth.USER, limit=Limit.ROOM)
+@endpoints.post("/rooms/{room_id}/unban", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
 async def unban(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidunban"""
     await call.parts.membership.unban(call.requester, room_id, _user_id(body), _reason(body))

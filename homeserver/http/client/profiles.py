@@ -26,7 +26,7 @@ async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     return {key: profile[key]}
 
 
-@endpoints.put("/profile/{user_id}/{key}", auth=Auth.GUEST)
+@endpoints.put("/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True)
 async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject) -> JsonObject:
     """client-server-api#put_matrixclientv3profileuseridkeyname"""
     _require_own(call, user_id)
@@ -39,7 +39,7 @@ async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject
     return {}
 
 
-@endpoints.delete("/profile/{user_id}/{key}", auth=Auth.GUEST)
+@endpoints.delete("/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True)
 async def delete_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     """client-server-api#delete_matrixclientv3profileuseridkeyname"""
     _require_own(call, user_id)

@@ -11,7 +11,9 @@ from homeserver.stream.room_creation import CreateRoom
 endpoints = Endpoints()
 
 
-@endpoints.post("/createRoom", auth=Auth.USER, limit=Limit.ROOM, empty_body=True)
+@endpoints.post(
+    "/createRoom", auth=Auth.USER, limit=Limit.ROOM, empty_body=True, not_if_suspended=True
+)
 async def create_room(call: Call, body: CreateRoom) -> JsonObject:
     """client-server-api#post_matrixclientv3createroom"""
     room_id = await call.parts.rooms.create(call.requester, body)

@@ -16,7 +16,12 @@ endpoints = Endpoints()
 MEMBER = "m.room.member"
 
 
-@endpoints.put("/rooms/{room_id}/send/{event_type}/{txn_id}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+@endpoints.put(
+    "/rooms/{room_id}/send/{event_type}/{txn_id}",
+    auth=Auth.GUEST,
+    limit=Limit.MESSAGE,
+    not_if_suspended=True,
+)
 async def send_message_event(
     call: Call, room_id: str, event_type: str, txn_id: str, body: JsonObject
 ) -> JsonObject:
@@ -25,7 +30,12 @@ async def send_message_event(
     return await _send_once(call, room_id, draft, f"send/{event_type}", txn_id)
 
 
-@endpoints.post("/rooms/{room_id}/send/{event_type}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+@endpoints.post(
+    "/rooms/{room_id}/send/{event_type}",
+    auth=Auth.GUEST,
+    limit=Limit.MESSAGE,
+    not_if_suspended=True,
+)
 async def send_message_event_without_transaction(
     call: Call, room_id: str, event_type: str, body: JsonObject
 ) -> JsonObject:
@@ -58,6 +68,7 @@ async def redact_event_without_transaction(
     "/rooms/{room_id}/state/{event_type}/{state_key}",
     auth=Auth.GUEST,
     limit=Limit.MESSAGE,
+    not_if_suspended=True,
 )
 async def set_room_state_with_key(
     call: Call, room_id: str, event_type: str, state_key: str, body: JsonObject
@@ -74,6 +85,7 @@ async def set_room_state_with_key(
     "/rooms/{room_id}/state/{event_type}",
     auth=Auth.GUEST,
     limit=Limit.MESSAGE,
+    not_if_suspended=True,
     also=("/rooms/{room_id}/state/{event_type}/",),
 )
 async def set_room_state(call: Call, room_id: str, event_type: str, body: JsonObject) -> JsonObject:
