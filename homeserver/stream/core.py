@@ -15,7 +15,7 @@ from homeserver.stream.notifier import Notifier
 from homeserver.stream.push_rules import LivePushRules
 from homeserver.stream.send import Sender
 from homeserver.stream.sync import Sync
-from homeserver.stream.tables import OWNER_OF, TABLES, concerned
+from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
 from homeserver.stream.transactions import SentTransactions
 from homeserver.stream.typing import Typing
 from homeserver.stream.writer import StreamWriter
@@ -45,7 +45,9 @@ class StreamCore:
 
 def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     """The hot room over one database. Callbacks are in the order in which they are called."""
-    writer = StreamWriter(database, dict(TABLES), Histogram(), Histogram(BATCH_SIZES))
+    writer = StreamWriter(
+        database, dict(TABLES), is_one_statement, Histogram(), Histogram(BATCH_SIZES)
+    )
     rooms = LiveRooms(
         database,
         EventCache(caches.events),

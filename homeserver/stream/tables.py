@@ -70,6 +70,22 @@ TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
 }
 """In the order of writing."""
 
+_ONE_STATEMENT = frozenset((ReceiptChange, AccountDataChange))
+
+
+def is_one_statement(changes: Sequence[Any]) -> bool:
+    """Whether changes of one type are written by a single statement."""
+    if type(changes[0]) is EventChange:
+        return all(
+            change.new_room is None
+            and change.redacts is None
+            and not change.state_groups
+            and not change.memberships
+            for change in changes
+        )
+    return type(changes[0]) in _ONE_STATEMENT
+
+
 OWNER_OF: dict[type, Users] = {
     AccountDataChange: lambda change: (change.row.user_id,),
 }
