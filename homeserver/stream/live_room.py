@@ -69,7 +69,7 @@ class LiveRoom:
     joined_local: set[str] = field(default_factory=set)
     joined_count: int = 0
     invited_count: int = 0
-    windows: dict[object, bytes] = field(default_factory=dict)
+    windows: dict[object, object] = field(default_factory=dict)
     typing: tuple[str, ...] = ()
     typing_position: int = 0
     receipts: OrderedDict[ReceiptKey, ReceiptRow] | None = None
@@ -140,7 +140,7 @@ class LiveRoom:
 
     def receipts_since(self, position: int) -> list[ReceiptRow]:
         """Receipts that changed after a position; they must have been loaded."""
-        changed = []
+        changed: list[ReceiptRow] = []
         for row in reversed((self.receipts or {}).values()):
             if row.position <= position:
                 break

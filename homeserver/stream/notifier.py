@@ -74,9 +74,14 @@ class Notifier:
         self._watches: dict[str, set[Watch]] = {}
         self._followers: set[Watch] = set()
         self._closed = False
+        self._last_position: dict[str, int] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._watches.values()))
+
+    def may_have_news(self, user_id: str, since: int) -> bool:
+        """Whether anything published after `since`, while this server runs, concerned the user."""
+        return self._last_position.get(user_id, 0) > since
 
     @contextmanager
     def watch(self, user_id: str) -> Iterator[Watch]:
@@ -113,13 +118,12 @@ class Notifier:
         for follower in self._followers:
             follower.wake()
         watches = self._watches
-        if not watches:
-            return
-        awake: set[str] = set()
+        last = self._last_position
+        newest = changes[-1].position
         for change in changes:
             for user_id in self._concerned[type(change)](change):
-                if user_id not in awake:
-                    awake.add(user_id)
+                if last.get(user_id) != newest:
+                    last[user_id] = newest
                     for watch in watches.get(user_id, ()):
                         watch.wake()
 

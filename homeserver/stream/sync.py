@@ -92,21 +92,35 @@ class Sync:
 
     async def _read(self, request: SyncRequest, upto: int, *, always: bool) -> bytes | None:
         """What is new for the user up to a position; None if nothing is (unless `always`)."""
+        news = self._may_have_news(request)
+        if not news and not always:
+            return None
         user = await self._users.get(request.user_id)
-        account_data = await read_account_data(request, user, self._database)
-        parts: list[Part] = []
-        rooms = await self._read_rooms(request, user, account_data, upto)
-        if rooms:
-            parts.append(Part("rooms", rooms))
-        events = account_data_events(request.filter.account_data, account_data.get("", ()))
-        if events:
-            parts.append(Part("account_data", events_object(events)))
+        parts = await self._read_log(request, user, upto) if news else []
         for section in self.sections:
             parts.extend(await section(request, user, upto))
         if not always and not any(part.news for part in parts):
             return None
         members = [(encode(part.name), part.json) for part in parts]
         return json_object([(b'"next_batch"', b'"s%d"' % upto), *members])
+
+    def _may_have_news(self, request: SyncRequest) -> bool:
+        """Whether there can be anything at all: mostly there isn't, and one look-up tells."""
+        since = request.since
+        if since is None or request.full_state or since < self._rooms.changed_floor:
+            return True
+        return self._notifier.may_have_news(request.user_id, since)
+
+    async def _read_log(self, request: SyncRequest, user: LiveUser, upto: int) -> list[Part]:
+        account_data = await read_account_data(request, user, self._database)
+        parts = []
+        rooms = await self._read_rooms(request, user, account_data, upto)
+        if rooms:
+            parts.append(Part("rooms", rooms))
+        events = account_data_events(request.filter.account_data, account_data.get("", ()))
+        if events:
+            parts.append(Part("account_data", events_object(events)))
+        return parts
 
     async def _read_rooms(
         self, request: SyncRequest, user: LiveUser, account_data: ByRoom, upto: int

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from homeserver.protocol.client_events import age, membership, transaction_id, with_unsigned
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
@@ -17,6 +16,7 @@ from homeserver.stream.sections.account_data import account_data_events
 from homeserver.stream.sections.ephemeral import ephemeral_events
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
+from homeserver.stream.sections.shared_window import SharedWindow
 from homeserver.stream.sections.summary import summary
 from homeserver.stream.sections.timeline import (
     DEFAULT_LIMIT,
@@ -31,7 +31,6 @@ from homeserver.stream.sections.timeline import (
 )
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest, encode, events_object, json_object
-from homeserver.stream.transactions import transaction_id_of
 from homeserver.stream.visibility import Visibility
 
 ROOMS_PER_SLICE = 20
@@ -43,11 +42,15 @@ class RoomAnswer:
     """What is gathered for one room before anything is encoded."""
 
     room: LiveRoom
-    timeline: Timeline
+    window: SharedWindow
+    account_data: Sequence[AccountDataRow]
+    newly_joined: bool
     shown: Shown = field(default_factory=dict)
     history: VisibleHistory | None = None
-    account_data: Sequence[AccountDataRow] = ()
-    newly_joined: bool = False
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.window.timeline
 
 
 class JoinedRooms:
@@ -103,13 +106,27 @@ class JoinedRooms:
         newly_joined = since is not None and joined_from > since
         scratch = since is None or newly_joined
         after = None if scratch else upto_order(since or 0)
-        window = Window(room, after, upto_order(upto))
+        shared = await self._window(request, Window(room, after, upto_order(upto)))
+        return RoomAnswer(room, shared, account_data, newly_joined)
+
+    async def _window(self, request: SyncRequest, window: Window) -> SharedWindow:
+        """The room's timeline over this window: shared, if somebody else asked for it before."""
         matcher = request.filter.timeline
+        room = window.room
+        current = not room.timeline or room.timeline[-1].order <= window.upto
+        key = (window.after, id(matcher))
+        known = room.windows.get(key)
+        if current and isinstance(known, SharedWindow) and known.matcher is matcher:
+            return known
         limit = matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
         timeline = from_memory(window, matcher, limit)
         if timeline is None:
             timeline = await from_database(window, matcher, limit, self._database, self._rooms)
-        return RoomAnswer(room, timeline, account_data=account_data, newly_joined=newly_joined)
+            return SharedWindow(timeline, matcher)
+        shared = SharedWindow(timeline, matcher)
+        if current:
+            room.windows[key] = shared
+        return shared
 
     async def _hide(self, request: SyncRequest, answers: Sequence[RoomAnswer]) -> None:
         """Take out of the timelines what the user may not see; no query for old members."""
@@ -119,29 +136,29 @@ class JoinedRooms:
         histories = await self._visibility.histories([a.room for a in unsure], request.user_id)
         for answer in unsure:
             answer.history = history = histories[answer.room.room_id]
-            kept = [s for s in answer.timeline.events if history.allows(order_of(s))]
-            if len(kept) != len(answer.timeline.events):
-                start = order_of(kept[0]) if kept else answer.timeline.window.upto + 1
-                answer.timeline = Timeline(
-                    answer.timeline.window, kept, True, start, answer.timeline.in_memory
-                )
+            timeline = answer.timeline
+            kept = [s for s in timeline.events if history.allows(order_of(s))]
+            if len(kept) != len(timeline.events):
+                start = order_of(kept[0]) if kept else timeline.window.upto + 1
+                visible = replace(timeline, events=kept, limited=True, start=start)
+                answer.window = SharedWindow(visible, request.filter.timeline)
 
     def _reaches_before_join(self, request: SyncRequest, answer: RoomAnswer) -> bool:
-        events = answer.timeline.events
+        first = answer.window.first_order
+        if first is None:
+            return False
         row = answer.room.members.get(request.user_id)
-        if not events or row is None or row.joined_from is None:
-            return bool(events)
-        return order_of(events[0]) < row.joined_from * ORDER_STEP
+        return row is None or row.joined_from is None or first < row.joined_from * ORDER_STEP
 
     async def _shown(self, request: SyncRequest, answer: RoomAnswer, upto: int) -> Shown:
-        after = request.state_after is not None
         timeline = answer.timeline
+        after = request.state_after is not None
         if request.full_state and timeline.window.after is not None:
-            scratch = Window(timeline.window.room, None, timeline.window.upto)
-            timeline = Timeline(
-                scratch, timeline.events, timeline.limited, timeline.start, timeline.in_memory
-            )
-        shown = await self._state.shown(timeline, after=after)
+            timeline = replace(timeline, window=replace(timeline.window, after=None))
+        key = (after, request.full_state)
+        shown = answer.window.shown.get(key)
+        if shown is None:
+            shown = answer.window.shown[key] = await self._state.shown(timeline, after=after)
         if request.filter.state.lazy_load_members:
             shown = await self._lazy(request, answer, timeline, shown, upto)
         return shown
@@ -156,7 +173,7 @@ class JoinedRooms:
     ) -> Shown:
         """Member events only of those who speak in the timeline, each once per device."""
         room = answer.room
-        senders = {stored.sender for stored in timeline.events}
+        senders = set(answer.window.senders)
         scratch = timeline.window.after is None
         if scratch:
             senders.add(request.user_id)
@@ -218,7 +235,7 @@ class JoinedRooms:
             return None
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
         members = [
-            (b'"timeline"', self._timeline(request, answer)),
+            (b'"timeline"', answer.window.encode(request, answer.history)),
             (state_name, events_object(state)),
             (b'"account_data"', events_object(data)),
             (b'"ephemeral"', events_object(ephemeral)),
@@ -248,48 +265,4 @@ class JoinedRooms:
     def _members_changed(self, answer: RoomAnswer, request: SyncRequest) -> bool:
         if request.from_scratch or answer.timeline.window.after is None:
             return True
-        if any(key[0] == MEMBER for key in answer.shown):
-            return True
-        return any(s.type == MEMBER and s.state_key is not None for s in answer.timeline.events)
-
-    def _timeline(self, request: SyncRequest, answer: RoomAnswer) -> bytes:
-        timeline = answer.timeline
-        shared = answer.history is None and not _sent_by(request, timeline.events)
-        key = (timeline.window.after, timeline.start, len(timeline.events), timeline.limited)
-        windows = answer.room.windows
-        if shared and request.filter.event_fields is None:
-            cached = windows.get((key, request.now // 1000))
-            if cached is not None:
-                return cached
-        events = [self._event(request, answer, stored) for stored in timeline.events]
-        encoded = json_object(
-            (
-                (b'"events"', b"[" + b",".join(events) + b"]"),
-                (b'"limited"', b"true" if timeline.limited else b"false"),
-                (b'"prev_batch"', encode(timeline.prev_batch)),
-            )
-        )
-        if shared and request.filter.event_fields is None and timeline.in_memory:
-            windows[(key, request.now // 1000)] = encoded
-        return encoded
-
-    def _event(self, request: SyncRequest, answer: RoomAnswer, stored: StoredEvent) -> bytes:
-        history = answer.history
-        was = "join" if history is None else history.membership_at(order_of(stored))
-        fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + membership(was)
-        sent = stored.transaction
-        if sent is not None and _is_own(request, sent.user_id, sent.device_id):
-            fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
-        return with_unsigned(stored.client, fragment)
-
-
-def _is_own(request: SyncRequest, user_id: str, device_id: str) -> bool:
-    return user_id == request.user_id and device_id == request.device_id
-
-
-def _sent_by(request: SyncRequest, events: Iterable[StoredEvent]) -> bool:
-    return any(
-        s.transaction is not None
-        and _is_own(request, s.transaction.user_id, s.transaction.device_id)
-        for s in events
-    )
+        return answer.window.has_members or any(key[0] == MEMBER for key in answer.shown)

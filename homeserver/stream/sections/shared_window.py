@@ -1,0 +1,90 @@
+"""What all members who sync over the same stretch of a room have in common.
+
+Rules of this file: a shared window is made for the first of them, kept in `LiveRoom.windows` and
+thrown away with the room's next change; nothing of one user goes into it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.protocol.client_events import age, membership, transaction_id, with_unsigned
+from homeserver.protocol.filters import EventMatcher
+from homeserver.protocol.history_visibility import VisibleHistory
+from homeserver.stream.sections.room_state import MEMBER, Shown
+from homeserver.stream.sections.timeline import Timeline, order_of
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.sync_request import SyncRequest, encode, json_object
+from homeserver.stream.transactions import transaction_id_of
+
+
+class SharedWindow:
+    """A timeline with what follows from it: its first order, its senders, its encoding."""
+
+    __slots__ = (
+        "_encoded",
+        "_encoded_second",
+        "_owners",
+        "first_order",
+        "has_members",
+        "matcher",
+        "senders",
+        "shown",
+        "timeline",
+    )
+
+    def __init__(self, timeline: Timeline, matcher: EventMatcher) -> None:
+        events = timeline.events
+        self.timeline = timeline
+        self.matcher = matcher
+        self.first_order = order_of(events[0]) if events else None
+        self.senders = frozenset(stored.sender for stored in events)
+        self.has_members = any(s.type == MEMBER and s.state_key is not None for s in events)
+        self.shown: dict[tuple[bool, bool], Shown] = {}
+        self._owners = frozenset(
+            (s.transaction.user_id, s.transaction.device_id)
+            for s in events
+            if s.transaction is not None
+        )
+        self._encoded = b""
+        self._encoded_second = -1
+
+    def encode(self, request: SyncRequest, history: VisibleHistory | None) -> bytes:
+        """The `timeline` object for one user. `history` is None where they are a member all along.
+
+        It is encoded once a second at most, except for whom it holds something of their own.
+        """
+        own = (request.user_id, request.device_id) in self._owners
+        projected = request.filter.event_fields is not None
+        if history is not None or own or projected:
+            return self._encode(request, history, own)
+        second = request.now // 1000
+        if self._encoded_second != second:
+            self._encoded = self._encode(request, None, own=False)
+            self._encoded_second = second
+        return self._encoded
+
+    def _encode(self, request: SyncRequest, history: VisibleHistory | None, own: bool) -> bytes:
+        timeline = self.timeline
+        events = [_event(request, stored, history, own) for stored in timeline.events]
+        fields = request.filter.event_fields
+        if fields is not None:
+            events = [encode(fields.project(msgspec.json.decode(event))) for event in events]
+        return json_object(
+            (
+                (b'"events"', b"[" + b",".join(events) + b"]"),
+                (b'"limited"', b"true" if timeline.limited else b"false"),
+                (b'"prev_batch"', encode(timeline.prev_batch)),
+            )
+        )
+
+
+def _event(
+    request: SyncRequest, stored: StoredEvent, history: VisibleHistory | None, own: bool
+) -> bytes:
+    was = "join" if history is None else history.membership_at(order_of(stored))
+    fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + membership(was)
+    sent = stored.transaction if own else None
+    if sent is not None and (sent.user_id, sent.device_id) == (request.user_id, request.device_id):
+        fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
+    return with_unsigned(stored.client, fragment)
