@@ -1,0 +1,1 @@
+"""Our auth rules and state resolution against Synapse's, on random rooms."""
