@@ -10,19 +10,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
+# For test-oracle: random rooms to play, and the environment that has Synapse.
+ROOMS ?= 240
+SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit routes config bench clean
+.PHONY: help run test test-oracle lint format unit routes config bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' \
-		2>/dev/null || grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST)
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
+		2>/dev/null || grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## start a homeserver; ARGS="--config config.yaml" for yours
 	@exec $(BIN)/homeserver run $(ARGS)
 
 test: lint ## everything that CI runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-oracle: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## auth rules and state resolution against Synapse's; ROOMS=5000 for more
+	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
@@ -46,7 +52,13 @@ bench: $(VENV)/.installed ## throughput, latency, CPU and memory of the hot path
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## forget the installation (your data stays)
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(SYNAPSE_VENV)
+
+$(SYNAPSE_VENV)/.installed: | $(BIN)/python
+	@echo "Installing Synapse into $(SYNAPSE_VENV) (once, about a minute) ..."
+	@$(BIN)/python -m venv $(SYNAPSE_VENV)
+	@$(SYNAPSE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'matrix-synapse==1.163.2'
+	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (https://www.python.org)"; exit 1; }

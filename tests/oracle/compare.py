@@ -43,15 +43,10 @@ class Oracle:
 @contextmanager
 def oracle(python: str) -> Iterator[Oracle]:
     """Starts the interpreter of an environment that has `matrix-synapse`."""
-    process = subprocess.Popen(
-        [python, str(SYNAPSE_SIDE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
+    command = [python, str(SYNAPSE_SIDE)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         yield Oracle(process)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(timeout=30)
 
 
 def entries(state: StateIds) -> list[list[str]]:
