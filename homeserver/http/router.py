@@ -53,6 +53,7 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self._exact: dict[str, dict[str, _End]] = {}  # the paths without parameters
         for route in routes:
             for path in route.declaration.paths:
                 self._add(path, route)
@@ -69,18 +70,26 @@ class Router:
         if method in node.ends:
             raise ValueError(f"{method} {path} is declared twice")
         node.ends[method] = _End(route, tuple(path_parameters(path)))
+        if not node.ends[method].names:
+            self._exact[path] = node.ends
 
     def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
         """The route and its path parameters; `raw_path` is still percent-encoded.
 
         Raises `Unrecognized` with 404 for an unknown path, 405 for a wrong method.
         """
+        wanted = "GET" if method == "HEAD" else method
+        exact = self._exact.get(raw_path)
+        if exact is not None and wanted in exact:
+            return exact[wanted].route, {}
         segments = raw_path.split("/")
         if "%" in raw_path:
             segments = [_decoded(segment) for segment in segments]
-        values: list[str] = []
+        end, values = _descend(self._root, segments, wanted)
         allowed: set[str] = set()
-        end = _search(self._root, segments, 1, (_wanted(method), values, allowed))
+        if end is None:
+            values = []
+            end = _search(self._root, segments, 1, (wanted, values, allowed))
         if end is not None:
             return end.route, dict(zip(end.names, values, strict=True))
         if allowed:
@@ -90,6 +99,21 @@ class Router:
                 headers={"Allow": ", ".join(sorted(allowed | {"OPTIONS"}))},
             )
         raise Unrecognized("This server does not know this path")
+
+
+def _descend(node: _Node, segments: list[str], method: str) -> tuple[_End | None, list[str]]:
+    """The end that is reached without a step back, as nearly every path's is, and the values."""
+    values: list[str] = []
+    for segment in segments[1:]:
+        static = node.static.get(segment)
+        if static is not None:
+            node = static
+        elif node.parameter is not None and segment:
+            node = node.parameter
+            values.append(segment)
+        else:
+            return None, values
+    return node.ends.get(method), values
 
 
 def _search(
@@ -116,10 +140,6 @@ def _search(
     if end is None:
         values.pop()
     return end
-
-
-def _wanted(method: str) -> str:
-    return "GET" if method == "HEAD" else method
 
 
 def _decoded(segment: str) -> str:

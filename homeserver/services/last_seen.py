@@ -27,27 +27,31 @@ class LastSeen:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._unwritten: dict[tuple[str, str], Sighting] = {}
+        # By user and device: when, from which address, with which user agent.
+        self._unwritten: dict[tuple[str, str], tuple[int, str, str | None]] = {}
 
     def note(self, requester: Requester, ip: str, user_agent: str | None) -> None:
         """A device made a request just now."""
         if requester.device_id is None:
             return
-        self._unwritten[requester.user_id, requester.device_id] = Sighting(
-            requester.user_id, requester.device_id, self._clock(), ip, user_agent
-        )
+        device = requester.user_id, requester.device_id
+        self._unwritten[device] = self._clock(), ip, user_agent
 
     async def flush(self) -> None:
         """Write what is unwritten. If the database is away it stays for the next time."""
-        sightings = self._unwritten
-        if not sightings:
+        unwritten = self._unwritten
+        if not unwritten:
             return
+        sightings = [
+            Sighting(user_id, device_id, at, ip, user_agent)
+            for (user_id, device_id), (at, ip, user_agent) in unwritten.items()
+        ]
         self._unwritten = {}
         try:
             async with self._database.connection() as connection:
-                await devices.seen(connection, list(sightings.values()))
+                await devices.seen(connection, sightings)
         except Unavailable:
-            self._unwritten = {**sightings, **self._unwritten}
+            self._unwritten = {**unwritten, **self._unwritten}
             log.warning("could not write when devices were last seen")
 
     async def run(self) -> None:
