@@ -18,7 +18,8 @@ CREATE TABLE room_heads (
     forward_extremities text[] NOT NULL, -- event ids that the next event has as prev_events
     depth               bigint NOT NULL, -- the greatest depth among them
     state_group         bigint NOT NULL, -- the current state, resolved over the forward extremities
-    last_position       bigint NOT NULL  -- stream position of the newest event in the timeline
+    last_position       bigint NOT NULL, -- stream position of the newest event in the timeline
+    bump_position       bigint NOT NULL  -- of the newest that moves the room up in a list of rooms
 ) WITH (fillfactor = 50);
 
 CREATE TABLE events (

@@ -59,6 +59,8 @@ class HeadRow:
     depth: int
     state_group: int
     last_position: int
+    bump_position: int = 0
+    """Of the newest event that moves the room up in a list; 0: as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,16 @@ WITH new_events AS (
     INSERT INTO sent_transactions (number, user_id, device_id, transaction_id, event_id)
     SELECT * FROM unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[])
 )
-INSERT INTO room_heads (room_number, forward_extremities, depth, state_group, last_position)
-SELECT room_number, forward_extremities::text[], depth, state_group, last_position
-FROM unnest($15::bigint[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[])
-  AS t (room_number, forward_extremities, depth, state_group, last_position)
+INSERT INTO room_heads (room_number, forward_extremities, depth, state_group, last_position,
+                        bump_position)
+SELECT room_number, forward_extremities::text[], depth, state_group, last_position, bump_position
+FROM unnest($15::bigint[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[],
+            $25::bigint[])
+  AS t (room_number, forward_extremities, depth, state_group, last_position, bump_position)
 ON CONFLICT (room_number) DO UPDATE
 SET forward_extremities = excluded.forward_extremities, depth = excluded.depth,
-    state_group = excluded.state_group, last_position = excluded.last_position
+    state_group = excluded.state_group, last_position = excluded.last_position,
+    bump_position = greatest(room_heads.bump_position, excluded.bump_position)
 """
 
 
@@ -141,6 +146,7 @@ async def append(
         [t.device_id for t in transactions],
         [t.transaction_id for t in transactions],
         [t.event_id for t in transactions],
+        [h.bump_position for h in heads],
     )
 
 

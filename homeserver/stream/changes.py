@@ -7,7 +7,7 @@ concerns, and what its table needs. `app.py` joins each kind with the store func
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from homeserver.store.account_data import AccountDataRow
@@ -97,5 +97,34 @@ class TypingChange:
 
 def last_heads(changes: Sequence[EventChange]) -> list[HeadRow]:
     """Of the heads that a batch leaves, the last of each room."""
-    heads = {change.head.room_number: change.head for change in changes if change.head is not None}
+    heads: dict[int, HeadRow] = {}
+    for change in changes:
+        head = change.head
+        if head is None:
+            continue
+        before = heads.get(head.room_number)
+        if before is not None and before.bump_position > head.bump_position:
+            head = replace(head, bump_position=before.bump_position)
+        heads[head.room_number] = head
     return list(heads.values())
+
+
+BUMPS = frozenset(
+    (
+        "m.room.create",
+        "m.room.message",
+        "m.room.encrypted",
+        "m.sticker",
+        "m.call.invite",
+        "m.poll.start",
+        "org.matrix.msc3381.poll.start",
+        "m.beacon_info",
+        "org.matrix.msc3672.beacon_info",
+    )
+)
+"""Event types that move a room up in a list of rooms (MSC4186)."""
+
+
+def bump_position(event_type: str, number: int) -> int:
+    """An event's position if it moves its room up, else 0."""
+    return number if event_type in BUMPS else 0

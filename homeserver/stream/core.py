@@ -9,6 +9,7 @@ from homeserver.histogram import Histogram
 from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
 from homeserver.stream.event_cache import EventCache
+from homeserver.stream.facts import ListedRooms
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
@@ -31,6 +32,7 @@ class StreamCore:
     rooms: LiveRooms
     users: LiveUsers
     push_rules: LivePushRules
+    listed: ListedRooms
     notifier: Notifier
     sender: Sender
     transactions: SentTransactions
@@ -56,14 +58,17 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     )
     users = LiveUsers(database, lambda: writer.position, OWNER_OF, capacity=caches.users)
     push_rules = LivePushRules(database, capacity=caches.users)
+    listed = ListedRooms(database)
     transactions = SentTransactions(database)
     notifier = Notifier(concerned(rooms))
     writer.on_apply(rooms.apply)
     writer.on_apply(users.apply)
+    writer.on_apply(listed.apply)
     writer.on_apply(push_rules.apply)
     writer.on_publish(notifier.published)
     writer.on_failure(rooms.fail)
     writer.on_failure(users.fail)
+    writer.on_failure(listed.fail)
     writer.on_failure(push_rules.fail)
     writer.on_failure(transactions.fail)
     return StreamCore(
@@ -71,6 +76,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         rooms=rooms,
         users=users,
         push_rules=push_rules,
+        listed=listed,
         notifier=notifier,
         sender=Sender(database, rooms, writer, signer),
         transactions=transactions,

@@ -28,7 +28,7 @@ from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP, EventRow, HeadRow, TransactionRow
 from homeserver.store.rooms import RoomRow
 from homeserver.store.state import StateKey
-from homeserver.stream.changes import EventChange, StateChange
+from homeserver.stream.changes import EventChange, StateChange, bump_position
 from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom, changed_state
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
@@ -324,7 +324,12 @@ class Sender:
             change,
             transaction=stored.transaction,
             head=HeadRow(
-                room.number, head.forward_extremities, head.depth, head.state_group, number
+                room.number,
+                head.forward_extremities,
+                head.depth,
+                head.state_group,
+                number,
+                bump_position(event.type, number),
             ),
         )
 

@@ -19,6 +19,7 @@ from homeserver.stream.changes import (
     TypingChange,
     last_heads,
 )
+from homeserver.stream.facts import write_facts
 from homeserver.stream.live_rooms import LiveRooms
 
 Users = Callable[[Any], Iterable[str]]
@@ -35,6 +36,7 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
         last_heads(changes),
         [change.transaction for change in changes if change.transaction is not None],
     )
+    await write_facts(connection, changes)
     groups = [group for change in changes for group in change.state_groups]
     if groups:
         await state_store.insert(connection, groups)

@@ -1,0 +1,104 @@
+"""What lists of rooms show, sort and filter by, of each room's current state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from homeserver.json_types import JsonObject
+from homeserver.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class RoomFacts:
+    """One row of `room_facts`."""
+
+    room_number: int
+    room_type: str | None = None
+    name: str | None = None
+    topic: str | None = None
+    avatar_url: str | None = None
+    canonical_alias: str | None = None
+    join_rule: str | None = None
+    history_visibility: str | None = None
+    guest_access: str | None = None
+    encryption: str | None = None
+    replacement_room: str | None = None
+
+
+FACT_OF: Mapping[str, tuple[str, str]] = {
+    "m.room.create": ("room_type", "type"),
+    "m.room.name": ("name", "name"),
+    "m.room.topic": ("topic", "topic"),
+    "m.room.avatar": ("avatar_url", "url"),
+    "m.room.canonical_alias": ("canonical_alias", "alias"),
+    "m.room.join_rules": ("join_rule", "join_rule"),
+    "m.room.history_visibility": ("history_visibility", "history_visibility"),
+    "m.room.guest_access": ("guest_access", "guest_access"),
+    "m.room.encryption": ("encryption", "algorithm"),
+    "m.room.tombstone": ("replacement_room", "replacement_room"),
+}
+"""For each state event type (with the empty state key): the fact, and where its content has it."""
+
+
+def with_event(facts: RoomFacts, event_type: str, content: JsonObject | None) -> RoomFacts:
+    """The facts after this state event (None: the state has it no more)."""
+    fact, field = FACT_OF[event_type]
+    value: Any = None if content is None else content.get(field)
+    if not isinstance(value, str) or "\0" in value:
+        value = "" if event_type == "m.room.tombstone" and content is not None else None
+    return replace(facts, **{fact: value})
+
+
+_COLUMNS = (
+    "room_type, name, topic, avatar_url, canonical_alias, join_rule, history_visibility, "
+    "guest_access, encryption, replacement_room"
+)
+
+
+async def load(connection: Connection, room_numbers: Iterable[int]) -> list[RoomFacts]:
+    """The facts of these rooms, as far as there are any."""
+    records = await connection.fetch(
+        f"SELECT room_number, {_COLUMNS} FROM room_facts WHERE room_number = ANY($1::bigint[])",  # noqa: S608
+        list(room_numbers),
+    )
+    return [RoomFacts(*record) for record in records]
+
+
+async def put(connection: Connection, rows: Sequence[RoomFacts]) -> None:
+    """Set the facts of rooms."""
+    await connection.execute(
+        f"""
+        INSERT INTO room_facts (room_number, {_COLUMNS})
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[],
+                             $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                             $11::text[])
+        ON CONFLICT (room_number) DO UPDATE
+        SET room_type = excluded.room_type, name = excluded.name, topic = excluded.topic,
+            avatar_url = excluded.avatar_url, canonical_alias = excluded.canonical_alias,
+            join_rule = excluded.join_rule, history_visibility = excluded.history_visibility,
+            guest_access = excluded.guest_access, encryption = excluded.encryption,
+            replacement_room = excluded.replacement_room
+        """,  # noqa: S608 - constants
+        [r.room_number for r in rows],
+        [r.room_type for r in rows],
+        [r.name for r in rows],
+        [r.topic for r in rows],
+        [r.avatar_url for r in rows],
+        [r.canonical_alias for r in rows],
+        [r.join_rule for r in rows],
+        [r.history_visibility for r in rows],
+        [r.guest_access for r in rows],
+        [r.encryption for r in rows],
+        [r.replacement_room for r in rows],
+    )
+
+
+async def bump_positions(connection: Connection, room_numbers: Iterable[int]) -> dict[int, int]:
+    """For each of these rooms the position of the newest event that moves it up in a list."""
+    records = await connection.fetch(
+        "SELECT room_number, bump_position FROM room_heads WHERE room_number = ANY($1::bigint[])",
+        list(room_numbers),
+    )
+    return {record[0]: record[1] for record in records}
