@@ -30,6 +30,7 @@ from homeserver.remote import core as remote_core
 from homeserver.remote.core import RemoteCore
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
+from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
@@ -159,6 +160,7 @@ def _parts(
     )
     profiles = Profiles(database, stream, config.server_name)
     observers.registered.append(profiles.registered)
+    observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
         config=config,
         metrics=metrics,

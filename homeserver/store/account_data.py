@@ -73,3 +73,8 @@ async def get(connection: Connection, user_id: str, room_id: str, type_: str) ->
         type_,
     )
     return content
+
+
+async def delete_all(connection: Connection, user_id: str) -> None:
+    """Forget all account data of a user whose account has ended."""
+    await connection.execute("DELETE FROM account_data WHERE user_id = $1", user_id)

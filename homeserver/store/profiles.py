@@ -43,3 +43,8 @@ async def put(connection: Connection, user_id: str, key: str, value: bytes) -> N
 async def delete(connection: Connection, user_id: str, key: str) -> None:
     """Remove a field, if it is there."""
     await connection.execute("DELETE FROM profiles WHERE user_id = $1 AND key = $2", user_id, key)
+
+
+async def delete_all(connection: Connection, user_id: str) -> None:
+    """Forget the whole profile."""
+    await connection.execute("DELETE FROM profiles WHERE user_id = $1", user_id)

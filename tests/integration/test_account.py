@@ -9,7 +9,7 @@ import pytest
 from homeserver.json_types import JsonObject
 from homeserver.store import threepids
 from homeserver.store.threepids import Threepid
-from tests.support.client import PASSWORD, Client, Refused, refusal
+from tests.support.client import PASSWORD, Client, Refused, refusal, timeline
 from tests.support.server import RunningServer
 
 NEW = "another horse"
@@ -120,6 +120,31 @@ async def test_a_deactivated_account_is_gone_for_good(server: RunningServer) -> 
     assert (refused.status, refused.errcode) == (403, "M_USER_DEACTIVATED")
     taken = await refusal(server.anonymous().register("alice"))
     assert (taken.status, taken.errcode) == (400, "M_USER_IN_USE")
+
+
+async def test_a_deactivated_user_leaves_their_rooms(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    joined = await bob.create_room(preset="public_chat")
+    await alice.join(joined)
+    invited = await bob.create_room(invite=[alice.user_id])
+    await alice.post("/account/deactivate", {"auth": by_password()})
+    answer = await bob.sync()
+    for room_id in (joined, invited):
+        last = timeline(answer, room_id)[-1]
+        assert (last["type"], last["state_key"]) == ("m.room.member", alice.user_id)
+        assert last["content"]["membership"] == "leave"
+
+
+@pytest.mark.parametrize("erase", [True, False])
+async def test_erasing_forgets_the_profile(server: RunningServer, erase: bool) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    path = f"/profile/{alice.user_id}/displayname"
+    await alice.put(path, {"displayname": "Alice"})
+    await alice.post("/account/deactivate", {"auth": by_password(), "erase": erase})
+    if erase:
+        assert (await refusal(bob.get(path))).status == 404
+    else:
+        assert await bob.get(path) == {"displayname": "Alice"}
 
 
 async def test_deactivating_needs_the_password(server: RunningServer) -> None:
