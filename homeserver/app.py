@@ -33,6 +33,7 @@ from homeserver.services.accounts import AccountObservers, Accounts, Deactivated
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
+from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
@@ -43,6 +44,7 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
+from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -175,6 +177,8 @@ def _parts(
         openid_tokens=OpenIdTokens(now_ms),
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
+        history=History(stream.reading),
+        room_state=RoomState(stream.reading),
         rooms=Rooms(config, database, stream.rooms, stream.sender),
         membership=Membership(database, stream),
         filters=Filters(database),

@@ -11,6 +11,7 @@ from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
+from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
@@ -20,6 +21,7 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
+from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -35,6 +37,8 @@ class Parts:
     metrics: Metrics
     stream: StreamCore
     rooms: Rooms
+    history: History
+    room_state: RoomState
     membership: Membership
     filters: Filters
     profiles: Profiles
