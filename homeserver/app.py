@@ -37,6 +37,7 @@ from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
@@ -178,6 +179,7 @@ def _parts(
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
         history=History(stream.reading),
+        old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),
         rooms=Rooms(config, database, stream.rooms, stream.sender),
         membership=Membership(database, stream),

@@ -15,6 +15,7 @@ from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.membership import Membership
+from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
 from homeserver.services.published_keys import PublishedKeys
@@ -38,6 +39,7 @@ class Parts:
     stream: StreamCore
     rooms: Rooms
     history: History
+    old_sync: OldSync
     room_state: RoomState
     membership: Membership
     filters: Filters

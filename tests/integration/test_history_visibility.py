@@ -41,6 +41,7 @@ def reading_paths(room_id: str, event_id: str) -> list[tuple[str, dict[str, str]
         (f"{room}/state/m.room.create", {}),
         (f"{room}/members", {}),
         (f"/_matrix/client/v1{room}/timestamp_to_event", {"ts": "0", "dir": "f"}),
+        (f"{room}/initialSync", {}),
     ]
 
 
