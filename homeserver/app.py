@@ -28,16 +28,17 @@ from homeserver.http.routes import ROUTES
 from homeserver.protocol.signatures import Signer
 from homeserver.remote import core as remote_core
 from homeserver.remote.core import RemoteCore
+from homeserver.remote.guarded_client import guarded_session
+from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
-from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.media.parts import MediaParts, media_parts
 from homeserver.services.membership import Membership
-from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
@@ -45,7 +46,6 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
-from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -79,6 +79,15 @@ class Observers:
     devices_deleted: list[DevicesDeleted] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """What runs already when the other parts are built."""
+
+    stream: StreamCore
+    remote: RemoteCore
+    media: MediaParts
+
+
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Homeserver]:
     """The whole server, listening; it ends cleanly with the block.
@@ -96,7 +105,9 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         signer = load_signer(config)
         remote = await _remote(config, database, signer, stack)
         stream = await _stream(config, database, metrics, signer, stack)
-        parts = _parts(config, database, metrics, last_seen, stream, remote)
+        media = await _media(config, database, remote, stack)
+        cores = Cores(stream=stream, remote=remote, media=media)
+        parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
             parts=parts,
@@ -134,6 +145,17 @@ async def _remote(
     return remote
 
 
+async def _media(
+    config: Config, database: Database, remote: RemoteCore, stack: AsyncExitStack
+) -> MediaParts:
+    """The content repository; what other servers redirect to is fetched with its own session."""
+    seconds = float(config.media.fetch_seconds)
+    redirected = guarded_session(config.outgoing, seconds=seconds)
+    await stack.enter_async_context(redirected)
+    fetch = RemoteMedia(remote.client, redirected, seconds).fetch
+    return await stack.enter_async_context(media_parts(config, database, fetch, now_ms))
+
+
 async def _stream(
     config: Config, database: Database, metrics: Metrics, signer: Signer, stack: AsyncExitStack
 ) -> StreamCore:
@@ -151,9 +173,9 @@ def _parts(
     database: Database,
     metrics: Metrics,
     last_seen: LastSeen,
-    stream: StreamCore,
-    remote: RemoteCore,
+    cores: Cores,
 ) -> Parts:
+    stream, remote = cores.stream, cores.remote
     rate_limits = RateLimits(config.rate_limits)
     observers = Observers()
     sessions = _sessions(config, database, observers)
@@ -178,14 +200,12 @@ def _parts(
         openid_tokens=OpenIdTokens(now_ms),
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
-        history=History(stream.reading),
-        old_sync=OldSync(database, stream),
-        room_state=RoomState(stream.reading),
         rooms=Rooms(config, database, stream.rooms, stream.sender),
         membership=Membership(database, stream),
         filters=Filters(database),
         profiles=profiles,
         account_data=AccountData(database, stream.writer),
+        media=cores.media,
         receipts=Receipts(database, stream),
         published_keys=PublishedKeys(
             database,

@@ -165,3 +165,27 @@ class Unavailable(MatrixError):
 
     status = 503
     errcode = "M_UNKNOWN"
+
+
+class StorageFull(MatrixError):
+    """Our disk is full."""
+
+    status = 507
+
+
+class CannotOverwriteMedia(MatrixError):
+    status = 409
+    errcode = "M_CANNOT_OVERWRITE_MEDIA"
+
+
+class NotYetUploaded(MatrixError):
+    """The media id exists, its content doesn't yet (client-server-api#content-repository)."""
+
+    status = 504
+    errcode = "M_NOT_YET_UPLOADED"
+
+
+class BadGateway(MatrixError):
+    """Another server gave us no useful answer."""
+
+    status = 502

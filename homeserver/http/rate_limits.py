@@ -26,6 +26,7 @@ class Limit(enum.Enum):
     MESSAGE = "message"
     LOGIN = "login"
     REGISTRATION = "registration"
+    MEDIA = "media"
     ROOM = "room"
     FEDERATION = "federation"
 

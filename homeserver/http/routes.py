@@ -12,17 +12,13 @@ from homeserver.http.client import (
     capabilities,
     devices,
     discovery,
-    history,
     login,
-    login_fallback,
     membership,
-    old_sync,
     openid,
     participation,
     profiles,
     push_rules,
     registration,
-    room_state,
     rooms,
     sending,
     sync,
@@ -31,6 +27,8 @@ from homeserver.http.client import (
 from homeserver.http.endpoint import Endpoints
 from homeserver.http.federation import keys, queries, version
 from homeserver.http.federation import openid as federation_openid
+from homeserver.http.media import downloads as media_downloads
+from homeserver.http.media import uploads as media_uploads
 
 ROUTES: tuple[Endpoints, ...] = (
     discovery.pages,
@@ -38,7 +36,6 @@ ROUTES: tuple[Endpoints, ...] = (
     well_known.endpoints,
     registration.endpoints,
     login.endpoints,
-    login_fallback.endpoints,
     auth_fallback.endpoints,
     account.endpoints,
     devices.endpoints,
@@ -50,13 +47,13 @@ ROUTES: tuple[Endpoints, ...] = (
     voip.endpoints,
     admin.endpoints,
     rooms.endpoints,
-    room_state.endpoints,
-    history.endpoints,
-    old_sync.endpoints,
     sending.endpoints,
     membership.endpoints,
     participation.endpoints,
     push_rules.endpoints,
+    media_uploads.endpoints,
+    media_downloads.endpoints,
+    media_downloads.old_endpoints,
     sync.endpoints,
     admin_registration.endpoints,
     keys.endpoints,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from homeserver.clock import now_ms
 from homeserver.config import Caches
 from homeserver.histogram import Histogram
 from homeserver.protocol.signatures import Signer
@@ -15,8 +14,6 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
 from homeserver.stream.push_rules import LivePushRules
-from homeserver.stream.reading import rooms as reading_rooms
-from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.send import Sender
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
@@ -41,7 +38,6 @@ class StreamCore:
     transactions: SentTransactions
     sync: Sync
     typing: Typing
-    reading: Reading
 
     def close_long_polls(self) -> None:
         """The server ends: whoever sleeps is answered now, and nobody falls asleep again."""
@@ -86,5 +82,4 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         transactions=transactions,
         sync=Sync(database, rooms, users, writer, notifier),
         typing=Typing(writer),
-        reading=reading_rooms.build(database, rooms, writer, now_ms),
     )

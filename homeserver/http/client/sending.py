@@ -123,10 +123,7 @@ def _draft(
     ts: int | None = None
     if call.requester.app_service is not None and call.query("ts") is not None:
         ts = call.query_int("ts", 0)
-    requester = call.requester
-    return Draft(
-        requester.user_id, event_type, content, state_key, redacts, ts, requester.is_suspended
-    )
+    return Draft(call.requester.user_id, event_type, content, state_key, redacts, ts)
 
 
 async def _send_once(

@@ -1,0 +1,60 @@
+"""The content repository's parts, built and joined."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from homeserver.clock import Clock
+from homeserver.config import Config
+from homeserver.remote.media_file import FetchMedia
+from homeserver.services.media.contents import Contents
+from homeserver.services.media.downloads import Downloads
+from homeserver.services.media.fetching import Fetching
+from homeserver.services.media.ground import Ground
+from homeserver.services.media.hot import HotFiles
+from homeserver.services.media.retention import Retention
+from homeserver.services.media.thumbnails import Thumbnails
+from homeserver.services.media.uploads import Uploads
+from homeserver.store.database import Database
+from homeserver.store.media_bytes import MediaBytes
+
+
+@dataclass(frozen=True, slots=True)
+class MediaParts:
+    """What the doors use of the content repository."""
+
+    uploads: Uploads
+    downloads: Downloads
+    thumbnails: Thumbnails
+    retention: Retention
+
+
+@asynccontextmanager
+async def media_parts(
+    config: Config, database: Database, fetch_media: FetchMedia | None, clock: Clock
+) -> AsyncIterator[MediaParts]:
+    """The content repository at work; it ends with the block."""
+    options = config.media
+    media_bytes = MediaBytes(config.data_dir / "media", options.store, options.store_options)
+    await asyncio.to_thread(media_bytes.prepare)
+    ground = Ground(database, media_bytes, options, config.server_name, clock)
+    hot = HotFiles(options.memory_cache)
+    contents = Contents(ground)
+    uploads = Uploads(ground, contents)
+    fetching = Fetching(ground, contents, fetch_media)
+    downloads = Downloads(ground, fetching, uploads.arrivals, hot)
+    thumbnails = Thumbnails(ground, downloads, hot)
+    retention = Retention(ground, contents, hot)
+    background = [asyncio.create_task(work) for work in (downloads.run(), retention.run())]
+    try:
+        yield MediaParts(uploads, downloads, thumbnails, retention)
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.wait(background)
+        await fetching.close()
+        thumbnails.close()
+        await downloads.flush()
