@@ -21,7 +21,7 @@ _SECRET_KEY = re.compile(r"token|password|secret|authorization|signature|cookie"
 _SECRET_TEXT = re.compile(
     r"((?:access|refresh|login)_?token=|Bearer |\w+://[^:/@\s]+:)[^&@\s\"']+", re.IGNORECASE
 )
-_QUIET = {"asyncio": logging.WARNING, "aiohttp": logging.WARNING}
+_QUIET = {"asyncio": logging.WARNING, "aiohttp": logging.WARNING, "asyncpg": logging.ERROR}
 
 
 def configure_logging(options: Logging) -> None:

@@ -20,6 +20,7 @@ from homeserver.logs import configure_logging
 from homeserver.signing_key import SigningKeyError
 from homeserver.store.database import MigrationError
 from homeserver.store.postgres_wheel import EmbeddedError
+from homeserver.store.stream_positions import WriterLockTaken
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ def serve(config: Config, *, is_local: bool) -> None:
     configure_logging(config.logging)
     try:
         uvloop.run(_serve(config, is_local))
-    except (EmbeddedError, MigrationError, SigningKeyError, OSError) as error:
+    except (EmbeddedError, MigrationError, SigningKeyError, WriterLockTaken, OSError) as error:
         _refuse(str(error))
     except Unavailable as error:
         _refuse(f"{error.message}: {error.__cause__}")

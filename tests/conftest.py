@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from homeserver.store.database import Database
 from tests.support import postgres
@@ -17,6 +20,11 @@ StartServer = Callable[..., Awaitable[RunningServer]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tracebacks as Python shows them: drawn in boxes they take a second each.
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
     if not hasattr(config, "workerinput"):
         postgres.begin_run()
 
@@ -30,6 +38,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def template_url() -> str:
     """Starts the run's PostgreSQL when the first test needs it."""
     return postgres.template_url()
+
+
+@pytest.fixture
+def own_directory() -> Path:
+    """Where an embedded PostgreSQL of the test's own can be.
+
+    Not in `tmp_path`: each start of pytest shuts everybody else out of the folder above, and run
+    as root PostgreSQL is somebody else.
+    """
+    return Path(tempfile.mkdtemp(dir=os.environ[postgres.VARIABLE]))
 
 
 @pytest.fixture

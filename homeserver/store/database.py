@@ -29,7 +29,9 @@ CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 10.0
 MIGRATION_LOCK = 7_061_746_972_480_000_001  # the advisory lock of `migrate`; any fixed number
 
+_STUMBLES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _LOST = (
+    asyncpg.InternalClientError,  # told of its end by Postgres, but not yet closed
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -127,10 +129,12 @@ def unavailable_if_lost(connection: Connection | None = None) -> Iterator[None]:
     """Turns the loss of `connection` (None: a failure to connect) into Unavailable."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (*_STUMBLES, OSError) as error:
         # Without a connection an OSError is the refused connect; TimeoutError is an OSError too.
         # With one, only its own end counts: the block's other failures are the block's.
         lost = isinstance(error, OSError) if connection is None else is_closed(connection)
+        if isinstance(error, asyncpg.InternalClientError) and connection is not None:
+            connection.terminate()
         if lost or isinstance(error, _LOST):
             raise Unavailable("The database can't be reached; try again later") from error
         raise

@@ -25,15 +25,22 @@ from urllib.parse import quote
 
 from homeserver.store import postgres_wheel
 from homeserver.store.postgres_wheel import EmbeddedError
+from homeserver.store.postmaster import (
+    POLL_SECONDS,
+    SOCKET_NAME,
+    Postmaster,
+    is_postgres_of,
+    pid_exists,
+    pid_in,
+    wait_for_orphans,
+)
 
 DATABASE = "homeserver"
 SUPERUSER = "postgres"
 START_SECONDS = 3600.0  # a recovery takes as long as it takes
 STOP_SECONDS = 60.0
-POLL_SECONDS = 0.01
 LONGEST_LOG = 1_000_000  # bytes; a longer one is begun anew at the next start
 LONGEST_SOCKET_PATH = 107
-SOCKET_NAME = ".s.PGSQL.5432"
 
 SETTINGS = {
     "listen_addresses": "",
@@ -108,7 +115,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Ends it: connections are cut, everything is on disk."""
-        pid = self._process.pid if self._process else _postmaster(self.directory).pid
+        pid = self._process.pid if self._process else Postmaster(self.directory).pid
         if self._lock is not None and pid is not None:
             self._end(pid)
         self._process = None
@@ -121,7 +128,7 @@ class EmbeddedPostgres:
         """Starts it again whenever it dies (killed for its memory, say); runs until cancelled."""
         while True:
             await asyncio.sleep(interval)
-            pid = self._process.pid if self._process else _postmaster(self.directory).pid
+            pid = self._process.pid if self._process else Postmaster(self.directory).pid
             if not self._alive(pid):
                 self._report("the embedded PostgreSQL has died: starting it again")
                 with contextlib.suppress(EmbeddedError):
@@ -175,22 +182,26 @@ class EmbeddedPostgres:
 
     def _bring_up(self) -> None:
         """Adopts the one that runs or starts it, and waits until it takes connections."""
-        running = _postmaster(self.directory)
+        running = Postmaster(self.directory)
         if running.pid is not None and not running.socket_directory_exists:
             self._end(running.pid)
-            running = _postmaster(self.directory)
+            running = Postmaster(self.directory)
         if running.pid is None:
             self._launch()
         elif not self._process:
             self._report("adopting the PostgreSQL that was left running")
         self._wait_until_ready()
-        self._socket_directory = _postmaster(self.directory).socket_directory
+        self._socket_directory = Postmaster(self.directory).socket_directory
 
     def _launch(self) -> None:
-        (self.directory / "postmaster.pid").unlink(missing_ok=True)  # its process is gone
+        wait_for_orphans(self.directory)
+        if pid_exists(pid_in(self.directory)):  # somebody else's now, or a zombie's
+            (self.directory / "postmaster.pid").unlink(missing_ok=True)
         binaries = postgres_wheel.binaries(self.directory)
         self._let_in(self.directory, binaries)
         self._socket_directory = self._socket_directory or self._make_socket_directory()
+        for left in (SOCKET_NAME, SOCKET_NAME + ".lock"):
+            (self._socket_directory / left).unlink(missing_ok=True)
         since = [s for v, s in SETTINGS_SINCE.items() if postgres_wheel.version_of(binaries) >= v]
         settings = dict(SETTINGS)
         for more in (*since, self._settings):
@@ -216,7 +227,7 @@ class EmbeddedPostgres:
         began = time.monotonic()
         told = began + 5
         attempts = 1
-        while not (state := _postmaster(self.directory)).ready:
+        while not (state := Postmaster(self.directory)).ready:
             now = time.monotonic()
             if not self._alive(self._process.pid if self._process else state.pid):
                 # After a crash the old backends may need a moment to notice that they are orphans.
@@ -241,7 +252,7 @@ class EmbeddedPostgres:
     def _alive(self, pid: int | None) -> bool:
         if self._process is not None and self._process.pid == pid:
             return self._process.poll() is None
-        return pid is not None and _is_postgres(pid)
+        return pid is not None and is_postgres_of(pid, self.directory)
 
     def _end(self, pid: int) -> None:
         for how, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, 10.0)):
@@ -297,37 +308,13 @@ class EmbeddedPostgres:
             postgres_wheel.open_tree(binaries.parent)
 
 
-class _Postmaster:
-    """What `postmaster.pid` says; `pid` is None if no such PostgreSQL runs."""
-
-    def __init__(self, lines: list[str]) -> None:
-        pid = int(lines[0]) if lines and lines[0].strip().isdigit() else None
-        self.pid = pid if pid is not None and _is_postgres(pid) else None
-        self.socket_directory = Path(lines[4].strip()) if len(lines) > 4 else None
-        self.ready = self.pid is not None and len(lines) > 7 and lines[7].strip() == "ready"
-
-    @property
-    def socket_directory_exists(self) -> bool:
-        """False only if it ran, but nobody could connect any more."""
-        if self.socket_directory is None or not self.ready:
-            return True
-        return (self.socket_directory / SOCKET_NAME).exists()
-
-
 def _keep_silent(_text: str) -> None:
     """Nobody wants to know what takes long."""
 
 
-def _postmaster(directory: Path) -> _Postmaster:
-    try:
-        return _Postmaster((directory / "postmaster.pid").read_text().splitlines())
-    except (OSError, UnicodeDecodeError):
-        return _Postmaster([])
-
-
 def running_url(directory: Path) -> str | None:
     """Where the embedded PostgreSQL in `directory` takes connections now, if it runs."""
-    state = _postmaster(directory)
+    state = Postmaster(directory)
     if not state.ready or state.socket_directory is None or not state.socket_directory_exists:
         return None
     return _url(state.socket_directory)
@@ -335,15 +322,3 @@ def running_url(directory: Path) -> str | None:
 
 def _url(socket_directory: Path) -> str:
     return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(socket_directory), safe='/')}"
-
-
-def _is_postgres(pid: int) -> bool:
-    """Does a living PostgreSQL have this process id? (After a restart somebody else may.)"""
-    proc = Path("/proc")
-    if (proc / "self").exists():
-        try:
-            return b"postgres" in (proc / str(pid) / "cmdline").read_bytes()
-        except OSError:
-            return False
-    command = ["ps", "-p", str(pid), "-o", "command="]
-    return b"postgres" in subprocess.run(command, capture_output=True, check=False).stdout

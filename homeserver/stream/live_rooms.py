@@ -75,18 +75,23 @@ class LiveRooms:
         return (await self.get_many([room_id])).get(room_id)
 
     async def get_many(self, room_ids: Iterable[str]) -> dict[str, LiveRoom]:
-        """These rooms, as far as we have their state; a fixed number of queries."""
+        """These rooms, as far as we have their state; a fixed number of queries.
+
+        A room may be dropped by the time that the caller has it: it still says what was committed,
+        but who writes to it must look (`dropped`) once the room's lock is theirs.
+        """
         wanted = list(room_ids)
-        missing = [room_id for room_id in wanted if room_id not in self._rooms]
-        loaded: dict[str, LiveRoom] = {}
+        found = {r: self._rooms[r] for r in wanted if r in self._rooms}
+        missing = [room_id for room_id in wanted if room_id not in found]
         while missing:
-            loaded |= await self._load(missing)
-            missing = [r for r in missing if r in self._loading]
-        found: dict[str, LiveRoom] = {}
-        for room_id in wanted:
-            room = self._rooms.get(room_id) or loaded.get(room_id)
-            if room is not None and not room.dropped:
-                found[room_id] = room
+            for room_id, room in (await self._load(missing)).items():
+                if room is not None:
+                    found[room_id] = room
+                else:
+                    missing.remove(room_id)
+            # What somebody else loaded is there now, or was dropped again: then it is our turn.
+            found |= {r: self._rooms[r] for r in missing if r in self._rooms and r not in found}
+            missing = [room_id for room_id in missing if room_id not in found]
         return found
 
     def add(self, room: LiveRoom) -> None:
@@ -202,8 +207,11 @@ class LiveRooms:
         for room_id in idle[:excess]:
             self.drop(room_id)
 
-    async def _load(self, room_ids: Sequence[str]) -> dict[str, LiveRoom]:
-        """Load what nobody else is loading, wait for what somebody is."""
+    async def _load(self, room_ids: Sequence[str]) -> dict[str, LiveRoom | None]:
+        """Load what nobody else is loading, wait for what somebody is.
+
+        Gives what was read here; None where there is no such room.
+        """
         others = [self._loading[r] for r in room_ids if r in self._loading]
         mine = [r for r in room_ids if r not in self._loading and r not in self._rooms]
         if not mine:
@@ -218,7 +226,7 @@ class LiveRooms:
             for room in rooms:
                 self._rooms[room.room_id] = room
             self._evict()
-            return {room.room_id: room for room in rooms}
+            return dict.fromkeys(mine) | {room.room_id: room for room in rooms}
         finally:
             for room_id in mine:
                 del self._loading[room_id]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from immutables import Map
@@ -82,12 +83,7 @@ class Sender:
         A state event equal to the one that stands is not sent again: the standing one is returned.
         Raises NotFound (no such room), Forbidden (the auth rules say why), BadJson, TooLarge.
         """
-        room = await self._rooms.get(room_id)
-        if room is None:
-            raise NotFound("We don't have this room")
-        async with room.lock:
-            if room.dropped:
-                raise Unavailable("The room is being read again. Try again in a moment.")
+        async with self._locked(room_id) as room:
             await self._load_needed(room, [draft])
             standing = self._standing(room, draft)
             if standing is not None:
@@ -99,12 +95,7 @@ class Sender:
 
     async def send_many(self, room_id: str, drafts: Sequence[Draft]) -> list[StoredEvent]:
         """Send events of one room in one transaction: all of them or none."""
-        room = await self._rooms.get(room_id)
-        if room is None:
-            raise NotFound("We don't have this room")
-        async with room.lock:
-            if room.dropped:
-                raise Unavailable("The room is being read again. Try again in a moment.")
+        async with self._locked(room_id) as room:
             await self._load_needed(room, drafts)
             before = room.head, dict(room.pending), dict(room.pending_members)
             try:
@@ -115,6 +106,19 @@ class Sender:
             submitted = self._writer.submit(*changes)
         await submitted
         return [change.stored for change in changes]
+
+    @asynccontextmanager
+    async def _locked(self, room_id: str) -> AsyncIterator[LiveRoom]:
+        """The room, whose head nobody else moves meanwhile. Raises NotFound, Unavailable."""
+        while True:
+            room = await self._rooms.get(room_id)
+            if room is None:
+                raise NotFound("We don't have this room")
+            async with room.lock:
+                # While we waited for it, it may have been let go, or have to be read again.
+                if not room.dropped:
+                    yield room
+                    return
 
     async def create_room(self, version: str, drafts: Sequence[Draft]) -> list[StoredEvent]:
         """Make a room of these drafts, the first being its create event, in one transaction.
@@ -170,6 +174,8 @@ class Sender:
             found = await self._rooms.events.get_many(connection, missing, self._rooms.rules_of)
         # Held here for as long as the room's head may need them, whatever the cache lets go.
         room.needed = found
+        if room.dropped:  # meanwhile: its head may rest on what was never committed
+            raise Unavailable("The room is being read again. Try again in a moment.")
 
     def _find(self, room: LiveRoom, event_id: str) -> StoredEvent | None:
         return (

@@ -23,17 +23,17 @@ from tests.support.server import settings
 
 
 @pytest.fixture
-async def process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+async def process(own_directory: Path) -> AsyncIterator[ServerProcess]:
     """A server with an embedded Postgres, not yet started."""
-    server = ServerProcess(settings("embedded"), tmp_path)
+    server = ServerProcess(settings("embedded"), own_directory)
     yield server
     await server.close()
 
 
 @pytest.fixture
-async def closed(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+async def closed(own_directory: Path) -> AsyncIterator[ServerProcess]:
     """The same, where nobody may register."""
-    server = ServerProcess(settings("embedded", registration={"enabled": False}), tmp_path)
+    server = ServerProcess(settings("embedded", registration={"enabled": False}), own_directory)
     yield server
     await server.close()
 
@@ -96,29 +96,29 @@ def test_an_unreachable_database_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_it_starts_quickly_and_ends_cleanly(
-    process: ServerProcess, how: signal.Signals, tmp_path: Path
+    process: ServerProcess, how: signal.Signals, own_directory: Path
 ) -> None:
     await process.start()
     async with aiohttp.ClientSession() as http, http.get(process.url + "/health") as answer:
         assert answer.status == 200
     assert await process.end(how) == 0
-    assert running_url(tmp_path / "data" / "postgres") is None
+    assert running_url(own_directory / "data" / "postgres") is None
     assert await process.start() < 4  # under 2 where nothing else runs
     assert "Traceback" not in process.log()
 
 
 async def test_an_account_is_made_while_the_server_runs_or_not(
-    process: ServerProcess, tmp_path: Path
+    process: ServerProcess, own_directory: Path
 ) -> None:
     await process.start()
-    config = ("--config", str(tmp_path / "config.json"))
+    config = ("--config", str(own_directory / "config.json"))
     done = command("register", "alice", "--password", "correct horse", "--admin", *config)
     assert done.stdout == "Made @alice:hs.test, a server admin\n"
     await process.end()
     assert command("register", "bob", "--password", "x", *config).returncode == 0
     again = command("register", "bob", "--password", "x", *config)
     assert again.stderr == "homeserver: This user id is taken\n"
-    assert running_url(tmp_path / "data" / "postgres") is None
+    assert running_url(own_directory / "data" / "postgres") is None
 
 
 async def test_a_new_closed_server_prints_a_token_for_its_first_admin(
@@ -143,10 +143,10 @@ async def test_a_new_closed_server_prints_a_token_for_its_first_admin(
 
 
 async def test_a_second_server_on_the_same_data_is_refused(
-    process: ServerProcess, tmp_path: Path
+    process: ServerProcess, own_directory: Path
 ) -> None:
     await process.start()
-    second = command("run", "--config", str(tmp_path / "config.json"))
+    second = command("run", "--config", str(own_directory / "config.json"))
     assert second.returncode == 1
     assert "in use by another homeserver" in second.stderr
     async with aiohttp.ClientSession() as http, http.get(process.url + "/health") as answer:

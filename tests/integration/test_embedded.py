@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 
 from homeserver.store.embedded import EmbeddedPostgres, running_url
 from homeserver.store.postgres_wheel import EmbeddedError
+from tests.support.postgres import VARIABLE
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory() -> Path:
     """One cluster for the tests of this file, since making one takes a second."""
-    made = EmbeddedPostgres(tmp_path_factory.mktemp("embedded") / "postgres")
+    made = EmbeddedPostgres(Path(tempfile.mkdtemp(dir=os.environ[VARIABLE])) / "postgres")
     made.start()
     made.stop()
     return made.directory
@@ -116,8 +118,14 @@ def test_a_stale_pid_file_of_another_process_is_no_obstacle(directory: Path) -> 
     server.stop()
 
 
-async def test_a_long_path_gets_its_socket_elsewhere(tmp_path: Path) -> None:
-    server = EmbeddedPostgres(tmp_path / ("long" * 30) / "postgres", {"fsync": "off"})
+def test_a_process_with_postgres_in_its_name_is_not_taken_for_it(directory: Path) -> None:
+    (directory / "postmaster.pid").write_text(f"{os.getpid()}\n{directory}\n1\n5432\n\n\n\nready\n")
+    assert running_url(directory) is None
+    (directory / "postmaster.pid").unlink()
+
+
+async def test_a_long_path_gets_its_socket_elsewhere(own_directory: Path) -> None:
+    server = EmbeddedPostgres(own_directory / ("long" * 30) / "postgres", {"fsync": "off"})
     url = server.start()
     assert await ask(url, "SELECT 1") == 1
     sockets = socket_directory(url)
@@ -126,8 +134,8 @@ async def test_a_long_path_gets_its_socket_elsewhere(tmp_path: Path) -> None:
     assert not Path(sockets).exists()
 
 
-def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "photo.jpg").touch()
+def test_a_directory_with_something_else_in_it_is_refused(own_directory: Path) -> None:
+    (own_directory / "postgres").mkdir()
+    (own_directory / "postgres" / "photo.jpg").touch()
     with pytest.raises(EmbeddedError, match="holds no PostgreSQL"):
-        EmbeddedPostgres(tmp_path / "postgres").start()
+        EmbeddedPostgres(own_directory / "postgres").start()
