@@ -33,6 +33,7 @@ from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.departures import Departures
+from homeserver.services.device_keys import DeviceKeys
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
@@ -49,6 +50,7 @@ from homeserver.services.registration import Registered, Registration, Registrat
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.to_device import ToDevice
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
@@ -161,9 +163,9 @@ async def _stream(
 ) -> StreamCore:
     """The hot room, with the writer lock taken; the writer is drained at the end."""
     stream = stream_core.build(database, config.caches, signer)
-    await stream.writer.start()
+    await stream.start()
     stack.push_async_callback(stream.writer.stop)
-    stream.rooms.changed_floor = stream.writer.position
+    _background(stack, stream.inboxes.run())
     _measure_stream(metrics, stream)
     return stream
 
@@ -178,7 +180,7 @@ def _parts(
     stream, remote = cores.stream, cores.remote
     rate_limits = RateLimits(config.rate_limits)
     observers = Observers()
-    sessions = _sessions(config, database, observers)
+    sessions = _sessions(config, database, stream, observers)
     accounts = _accounts(config, database, rate_limits, sessions, observers)
     registration = Registration(
         database, config.server_name, config.registration, now_ms, observers.registered
@@ -191,8 +193,8 @@ def _parts(
         metrics=metrics,
         rate_limits=rate_limits,
         sessions=sessions,
-        devices=Devices(database),
         last_seen=last_seen,
+        devices=Devices(database, stream.device_lists),
         accounts=accounts,
         registration=registration,
         shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
@@ -215,6 +217,14 @@ def _parts(
             now_ms,
         ),
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
+        device_keys=DeviceKeys(
+            database,
+            stream.device_lists,
+            stream.key_counts,
+            remote.client,
+            config.server_name,
+        ),
+        to_device=ToDevice(database, stream.writer, config.server_name, now_ms),
     )
 
 
@@ -229,9 +239,12 @@ def _measure_stream(metrics: Metrics, stream: StreamCore) -> None:
     metrics.gauge("homeserver_stream_position", "Newest visible", lambda: writer.position)
 
 
-def _sessions(config: Config, database: Database, observers: Observers) -> Sessions:
+def _sessions(
+    config: Config, database: Database, stream: StreamCore, observers: Observers
+) -> Sessions:
     return Sessions(
         database,
+        stream.device_lists,
         now_ms,
         config.sessions.access_token_lifetime * 1000,
         config.caches.access_tokens,

@@ -73,7 +73,10 @@ CREATE TABLE memberships (
     stripped_state bytea,                -- JSON array: what came with an invite or knock
     PRIMARY KEY (room_number, user_id)
 );
-CREATE INDEX memberships_local_user ON memberships (user_id) WHERE is_local;
+-- a user's rooms; who shares a room with a user
+CREATE INDEX memberships_user ON memberships (user_id);
+-- whose membership changed in these rooms since
+CREATE INDEX memberships_position ON memberships (room_number, position);
 
 -- A client's transaction ids, so that a repeated send is answered with the first event.
 CREATE TABLE sent_transactions (

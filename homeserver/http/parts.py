@@ -9,6 +9,7 @@ from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
+from homeserver.services.device_keys import DeviceKeys
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
 from homeserver.services.last_seen import LastSeen
@@ -24,6 +25,7 @@ from homeserver.services.registration import Registration
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.to_device import ToDevice
 from homeserver.services.user_interactive import UserInteractive
 from homeserver.stream.core import StreamCore
 
@@ -54,3 +56,5 @@ class Parts:
     login_tokens: LoginTokens
     openid_tokens: OpenIdTokens
     user_interactive: UserInteractive
+    device_keys: DeviceKeys
+    to_device: ToDevice

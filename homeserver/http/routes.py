@@ -10,6 +10,7 @@ from homeserver.http.client import (
     admin,
     auth_fallback,
     capabilities,
+    device_keys,
     devices,
     discovery,
     login,
@@ -22,6 +23,7 @@ from homeserver.http.client import (
     rooms,
     sending,
     sync,
+    to_device,
     voip,
 )
 from homeserver.http.endpoint import Endpoints
@@ -55,6 +57,8 @@ ROUTES: tuple[Endpoints, ...] = (
     media_downloads.endpoints,
     media_downloads.old_endpoints,
     sync.endpoints,
+    device_keys.endpoints,
+    to_device.endpoints,
     admin_registration.endpoints,
     keys.endpoints,
     queries.endpoints,

@@ -130,6 +130,11 @@ def is_event_id(value: Any, rules: RoomVersion | None = None) -> TypeGuard[str]:
     return _is_domain_id(value, "$")
 
 
+def is_device_id(value: Any) -> TypeGuard[str]:
+    """A device id: chosen by clients, so any text."""
+    return type(value) is str and value != "" and _is_text(value) and fits(value)
+
+
 def is_opaque_id(value: Any) -> TypeGuard[str]:
     """appendices#opaque-identifiers"""
     return type(value) is str and _OPAQUE_ID.fullmatch(value) is not None

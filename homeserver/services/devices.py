@@ -9,6 +9,7 @@ from homeserver.errors import NotFound, TooLarge
 from homeserver.store import devices
 from homeserver.store.database import Database
 from homeserver.store.devices import Device
+from homeserver.stream.device_lists import DeviceLists, DeviceListUpdate
 
 MAX_DISPLAY_NAME_LENGTH = 100
 
@@ -16,8 +17,9 @@ MAX_DISPLAY_NAME_LENGTH = 100
 class Devices:
     """The devices of local users. They are made and deleted by `Sessions`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, device_lists: DeviceLists) -> None:
         self._database = database
+        self._device_lists = device_lists
 
     async def of_user(self, user_id: str) -> list[Device]:
         """All devices of a user, oldest first."""
@@ -41,3 +43,4 @@ class Devices:
         async with self._database.connection() as connection:
             if not await devices.rename(connection, user_id, device_id, display_name):
                 raise NotFound("You have no such device")
+        await self._device_lists.publish(DeviceListUpdate(user_id, device_id))

@@ -19,6 +19,7 @@ from homeserver.requester import Requester
 from homeserver.store import devices, tokens
 from homeserver.store.database import Database
 from homeserver.store.tokens import NewTokens, Session
+from homeserver.stream.device_lists import DeviceLists, DeviceListUpdate
 
 DevicesDeleted = Callable[[str, Sequence[str]], Awaitable[None]]
 """Is told, after the commit, which devices of a user are gone: (user id, device ids)."""
@@ -52,6 +53,7 @@ class Sessions:
     def __init__(
         self,
         database: Database,
+        device_lists: DeviceLists,
         clock: Clock,
         access_token_lifetime_ms: int,
         cached: int,
@@ -59,6 +61,7 @@ class Sessions:
     ) -> None:
         """`access_token_lifetime_ms` holds for clients that can refresh their tokens."""
         self._database = database
+        self._device_lists = device_lists
         self._clock = clock
         self._lifetime_ms = access_token_lifetime_ms
         self._on_devices_deleted = on_devices_deleted
@@ -104,12 +107,15 @@ class Sessions:
         credentials = self._new_credentials(device_id, login.can_refresh)
         ended: list[bytes] = []
         async with self._database.transaction() as connection:
-            if not await devices.upsert(connection, user_id, device_id, login.display_name, now):
+            is_new = await devices.upsert(connection, user_id, device_id, login.display_name, now)
+            if not is_new:
                 # "If the client sets the device_id, the server will invalidate any access and
                 # refresh tokens previously assigned to that device."
                 ended = await tokens.delete_of_device(connection, user_id, device_id)
             await tokens.insert(connection, self._stored(user_id, credentials, None), now)
         self._forget(ended)
+        if is_new:
+            await self._device_lists.publish(DeviceListUpdate(user_id, device_id))
         return credentials
 
     async def refresh(self, refresh_token: str) -> Credentials:
@@ -132,15 +138,24 @@ class Sessions:
 
     async def delete_devices(self, user_id: str, device_ids: Sequence[str]) -> None:
         """Log these devices out and delete them; unknown ones are passed over."""
-        async with self._database.transaction() as connection:
-            deleted = await devices.delete(connection, user_id, device_ids)
-        await self._deleted(user_id, deleted)
+        asked = set(device_ids)
+        await self._delete(user_id, [d for d in await self._device_ids(user_id) if d in asked])
 
     async def delete_all_devices(self, user_id: str, keep_device_id: str | None = None) -> None:
         """Log all devices of a user out and delete them, but for one perhaps."""
-        async with self._database.transaction() as connection:
-            deleted = await devices.delete_all(connection, user_id, keep_device_id)
-        await self._deleted(user_id, deleted)
+        known = await self._device_ids(user_id)
+        await self._delete(user_id, [d for d in known if d != keep_device_id])
+
+    async def _device_ids(self, user_id: str) -> list[str]:
+        async with self._database.connection() as connection:
+            return [d for _, d in await devices.ids_of_users(connection, [user_id])]
+
+    async def _delete(self, user_id: str, device_ids: Sequence[str]) -> None:
+        """The devices end by the stream, so that nobody who encrypts for them misses it."""
+        await self._device_lists.publish(
+            *(DeviceListUpdate(user_id, device_id, is_deleted=True) for device_id in device_ids)
+        )
+        await self._deleted(user_id, device_ids)
 
     async def _deleted(self, user_id: str, device_ids: Sequence[str]) -> None:
         gone = set(device_ids)

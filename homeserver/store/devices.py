@@ -63,6 +63,14 @@ async def of_user(connection: Connection, user_id: str) -> list[Device]:
     return [Device(**row) for row in rows]
 
 
+async def ids_of_users(connection: Connection, user_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """All devices of these users: (user id, device id)."""
+    rows = await connection.fetch(
+        "SELECT user_id, device_id FROM devices WHERE user_id = ANY($1::text[])", user_ids
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def find(connection: Connection, user_id: str, device_id: str) -> Device | None:
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM devices"  # noqa: S608 - fixed columns
@@ -87,27 +95,16 @@ async def rename(connection: Connection, user_id: str, device_id: str, display_n
     return renamed is not None
 
 
-async def delete(connection: Connection, user_id: str, device_ids: Sequence[str]) -> list[str]:
-    """Delete these devices and all their tokens; gives those that there were."""
-    rows = await connection.fetch(
-        "DELETE FROM devices WHERE user_id = $1 AND device_id = ANY($2) RETURNING device_id",
-        user_id,
-        device_ids,
-    )
-    return [row["device_id"] for row in rows]
-
-
-async def delete_all(connection: Connection, user_id: str, keep_device_id: str | None) -> list[str]:
-    """Delete the user's devices, but for one perhaps, and all their tokens; gives the deleted."""
-    rows = await connection.fetch(
+async def delete(connection: Connection, devices: Sequence[tuple[str, str]]) -> None:
+    """Delete devices (user id, device id), with all that hangs on them: tokens, keys, inbox."""
+    await connection.execute(
         """
-        DELETE FROM devices WHERE user_id = $1 AND device_id IS DISTINCT FROM $2
-        RETURNING device_id
+        DELETE FROM devices d USING unnest($1::text[], $2::text[]) AS g (user_id, device_id)
+        WHERE d.user_id = g.user_id AND d.device_id = g.device_id
         """,
-        user_id,
-        keep_device_id,
+        [user_id for user_id, _ in devices],
+        [device_id for _, device_id in devices],
     )
-    return [row["device_id"] for row in rows]
 
 
 async def seen(connection: Connection, sightings: Sequence[Sighting]) -> None:

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from homeserver.store.account_data import AccountDataRow
+from homeserver.store.device_keys import DeviceKeysRow
 from homeserver.store.events import HeadRow, TransactionRow
 from homeserver.store.receipts import ReceiptRow
 from homeserver.store.rooms import MembershipRow, RoomRow
 from homeserver.store.state import StateGroupRow, StateKey
+from homeserver.store.to_device import OutgoingRow, ToDeviceRow
+from homeserver.store.to_device import TransactionRow as ToDeviceTransactionRow
 
 if TYPE_CHECKING:
     from homeserver.store.events import EventRow
@@ -93,6 +96,33 @@ class TypingChange:
     position: int
     room_id: str
     user_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToDeviceChange:
+    """What one request (or EDU) sends to devices, of this server and of others."""
+
+    position: int
+    messages: tuple[ToDeviceRow, ...] = ()
+    outgoing: tuple[OutgoingRow, ...] = ()
+    transaction: ToDeviceTransactionRow | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceListChange:
+    """A user's devices or their keys have changed, and with them this is written.
+
+    `device_id` is '' where it is not about one device. `only_for` is the one user whom it
+    concerns; None: everybody who shares a room with `user_id`, who may be a remote user.
+    `is_deleted`: the (local) device ends, with its tokens, keys and inbox.
+    """
+
+    position: int
+    user_id: str
+    device_id: str = ""
+    only_for: str | None = None
+    device_keys: DeviceKeysRow | None = None
+    is_deleted: bool = False
 
 
 def last_heads(changes: Sequence[EventChange]) -> list[HeadRow]:

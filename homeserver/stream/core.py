@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from homeserver.clock import now_ms
 from homeserver.config import Caches
 from homeserver.histogram import Histogram
 from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
+from homeserver.stream.device_list_log import DeviceListLog
+from homeserver.stream.device_lists import DeviceLists
 from homeserver.stream.event_cache import EventCache
 from homeserver.stream.facts import ListedRooms
+from homeserver.stream.inboxes import Inboxes
+from homeserver.stream.key_counts import KeyCounts
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
 from homeserver.stream.push_rules import LivePushRules
+from homeserver.stream.sections.device_lists import device_lists_section
+from homeserver.stream.sections.one_time_keys import one_time_keys_section
+from homeserver.stream.sections.to_device import to_device_section
 from homeserver.stream.send import Sender
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
@@ -38,6 +46,15 @@ class StreamCore:
     transactions: SentTransactions
     sync: Sync
     typing: Typing
+    inboxes: Inboxes
+    key_counts: KeyCounts
+    device_lists: DeviceLists
+    device_list_log: DeviceListLog
+
+    async def start(self) -> None:
+        """Take the writer lock; from here on memory knows what happens."""
+        await self.writer.start()
+        self.rooms.changed_floor = self.device_list_log.floor = self.writer.position
 
     def close_long_polls(self) -> None:
         """The server ends: whoever sleeps is answered now, and nobody falls asleep again."""
@@ -61,16 +78,21 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     listed = ListedRooms(database)
     transactions = SentTransactions(database)
     notifier = Notifier(concerned(rooms))
-    writer.on_apply(rooms.apply)
-    writer.on_apply(users.apply)
-    writer.on_apply(listed.apply)
-    writer.on_apply(push_rules.apply)
+    inboxes = Inboxes(database, now_ms, capacity=caches.users)
+    key_counts = KeyCounts(database, capacity=caches.users)
+    device_list_log = DeviceListLog(rooms)
+    device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
+    sync = Sync(database, rooms, users, writer, notifier)
+    sync.sections += [
+        to_device_section(inboxes),
+        one_time_keys_section(key_counts),
+        device_lists_section(device_lists),
+    ]
+    for applying in (device_list_log, rooms, users, listed, push_rules, inboxes, key_counts):
+        writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
-    writer.on_failure(rooms.fail)
-    writer.on_failure(users.fail)
-    writer.on_failure(listed.fail)
-    writer.on_failure(push_rules.fail)
-    writer.on_failure(transactions.fail)
+    for failing in (rooms, users, listed, push_rules, inboxes, transactions):
+        writer.on_failure(failing.fail)
     return StreamCore(
         writer=writer,
         rooms=rooms,
@@ -80,6 +102,10 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         notifier=notifier,
         sender=Sender(database, rooms, writer, signer),
         transactions=transactions,
-        sync=Sync(database, rooms, users, writer, notifier),
+        sync=sync,
         typing=Typing(writer),
+        inboxes=inboxes,
+        key_counts=key_counts,
+        device_lists=device_lists,
+        device_list_log=device_list_log,
     )

@@ -21,7 +21,14 @@ from homeserver.stream.sections.account_data import ByRoom, account_data_events,
 from homeserver.stream.sections.joined_rooms import JoinedRooms
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.other_rooms import LeftRooms, invited_rooms, knocked_rooms
-from homeserver.stream.sync_request import Part, SyncRequest, encode, events_object, json_object
+from homeserver.stream.sync_request import (
+    Part,
+    SyncRequest,
+    encode,
+    events_object,
+    json_object,
+    next_batch,
+)
 from homeserver.stream.writer import StreamWriter
 
 LAZY_DEVICES = 1000
@@ -102,7 +109,8 @@ class Sync:
         if not always and not any(part.news for part in parts):
             return None
         members = [(encode(part.name), part.json) for part in parts]
-        return json_object([(b'"next_batch"', b'"s%d"' % upto), *members])
+        token = encode(next_batch(upto, parts))
+        return json_object([(b'"next_batch"', token), *members])
 
     def _may_have_news(self, request: SyncRequest) -> bool:
         """Whether there can be anything at all: mostly there isn't, and one look-up tells."""

@@ -6,16 +6,23 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from homeserver.store import account_data as account_data_store
+from homeserver.store import device_keys as device_key_store
+from homeserver.store import device_lists as device_list_store
+from homeserver.store import devices as device_store
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
+from homeserver.store import to_device as to_device_store
 from homeserver.store.database import Connection
+from homeserver.store.device_lists import DeviceListRow
 from homeserver.stream.changes import (
     AccountDataChange,
+    DeviceListChange,
     EventChange,
     MembershipChange,
     ReceiptChange,
+    ToDeviceChange,
     TypingChange,
     last_heads,
 )
@@ -63,11 +70,36 @@ async def write_account_data(connection: Connection, changes: Sequence[AccountDa
     await account_data_store.put(connection, [change.row for change in changes])
 
 
+async def write_device_lists(connection: Connection, changes: Sequence[DeviceListChange]) -> None:
+    keys = [change.device_keys for change in changes if change.device_keys is not None]
+    if keys:
+        await device_key_store.put(connection, keys)
+    deleted = [(change.user_id, change.device_id) for change in changes if change.is_deleted]
+    if deleted:
+        await device_store.delete(connection, deleted)
+    rows = [DeviceListRow(c.position, c.user_id, c.device_id, c.only_for) for c in changes]
+    await device_list_store.add(connection, rows)
+
+
+async def write_to_device(connection: Connection, changes: Sequence[ToDeviceChange]) -> None:
+    messages = [row for change in changes for row in change.messages]
+    if messages:
+        await to_device_store.put(connection, messages)
+    outgoing = [row for change in changes for row in change.outgoing]
+    if outgoing:
+        await to_device_store.put_outgoing(connection, outgoing)
+    transactions = [c.transaction for c in changes if c.transaction is not None]
+    if transactions:
+        await to_device_store.put_transactions(connection, transactions)
+
+
 TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
     EventChange: write_events,
     MembershipChange: write_memberships,
     ReceiptChange: write_receipts,
     AccountDataChange: write_account_data,
+    DeviceListChange: write_device_lists,
+    ToDeviceChange: write_to_device,
     TypingChange: None,
 }
 """In the order of writing."""
@@ -109,5 +141,8 @@ def concerned(rooms: LiveRooms) -> dict[type, Users]:
         MembershipChange: lambda change: (change.row.user_id,),
         ReceiptChange: members,
         TypingChange: members,
+        ToDeviceChange: lambda change: {row.user_id for row in change.messages},
+        # `DeviceLists` wakes the others: who they are is not known in memory.
+        DeviceListChange: lambda change: (change.only_for or change.user_id,),
         **OWNER_OF,
     }

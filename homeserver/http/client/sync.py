@@ -8,6 +8,7 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam, NotFound
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
+from homeserver.http.sync_tokens import sync_token
 from homeserver.json_types import JsonObject
 from homeserver.protocol.filters import EVERYTHING, Filter, FilterError, parse_filter
 from homeserver.stream.sync_request import SyncRequest
@@ -21,10 +22,13 @@ MAX_TIMEOUT_MS = 180_000
 async def sync(call: Call) -> bytes:
     """client-server-api#get_matrixclientv3sync"""
     requester = call.requester
+    token = call.query("since")
+    since = sync_token(token) if token else None
     request = SyncRequest(
         user_id=requester.user_id,
         device_id=requester.device_id,
-        since=parse_token(call.query("since")),
+        since=None if since is None else since.position,
+        to_device_since=0 if since is None else since.to_device,
         filter=await _filter(call),
         now=int(time.time() * 1000),
         full_state=call.query_bool("full_state"),
@@ -53,16 +57,6 @@ async def get_filter(call: Call, user_id: str, filter_id: str) -> bytes:
     if definition is None:
         raise NotFound("There is no such filter")
     return definition
-
-
-def parse_token(token: str | None) -> int | None:
-    """The stream position of a sync token. Raises InvalidParam."""
-    if token is None or token == "":
-        return None
-    digits = token[1:]
-    if token[0] != "s" or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
-        raise InvalidParam("`since` is not a token that /sync gave you as `next_batch`")
-    return int(digits)
 
 
 def _state_after(call: Call) -> str | None:

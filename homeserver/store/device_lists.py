@@ -1,0 +1,129 @@
+"""What changed in device lists (the table `device_list_changes`), and who shares a room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from homeserver.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceListRow:
+    """`device_id` is '' where it is not about one device.
+
+    `only_for` is the one user whom it concerns, None: all who share a room with `user_id`.
+    """
+
+    position: int
+    user_id: str
+    device_id: str
+    only_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A room that a user is in: its number and since which position they are in it."""
+
+    room_number: int
+    joined_from: int
+
+
+async def add(connection: Connection, rows: Sequence[DeviceListRow]) -> None:
+    await connection.execute(
+        """
+        INSERT INTO device_list_changes (position, user_id, device_id, only_for)
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
+        """,
+        [r.position for r in rows],
+        [r.user_id for r in rows],
+        [r.device_id for r in rows],
+        [r.only_for for r in rows],
+    )
+
+
+async def local_users_sharing_a_room(connection: Connection, user_ids: Iterable[str]) -> list[str]:
+    """The local users who are in a room with any of these users."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT user_id FROM memberships
+        WHERE is_local AND membership = 'join' AND room_number IN (
+            SELECT room_number FROM memberships
+            WHERE user_id = ANY($1::text[]) AND membership = 'join')
+        """,
+        list(user_ids),
+    )
+    return [record[0] for record in records]
+
+
+async def users_changed(
+    connection: Connection, user_id: str, room_numbers: Sequence[int], after: int, upto: int
+) -> list[str]:
+    """Whose devices changed between two positions, as far as it concerns a user in these rooms."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT c.user_id FROM device_list_changes c
+        WHERE c.position > $3 AND c.position <= $4
+            AND (c.only_for = $1 OR c.only_for IS NULL AND (c.user_id = $1 OR EXISTS (
+                SELECT FROM memberships m WHERE m.user_id = c.user_id AND m.membership = 'join'
+                    AND m.room_number = ANY($2::bigint[]))))
+        """,
+        user_id,
+        room_numbers,
+        after,
+        upto,
+    )
+    return [record[0] for record in records]
+
+
+async def memberships_changed(
+    connection: Connection, room_numbers: Sequence[int], after: int, upto: int
+) -> list[tuple[str, bool]]:
+    """Who came or went in these rooms between two positions: (user id, whether they are in)."""
+    records = await connection.fetch(
+        """
+        SELECT user_id, membership = 'join' FROM memberships
+        WHERE room_number = ANY($1::bigint[]) AND position > $2 AND position <= $3
+            AND membership IN ('join', 'leave', 'ban')
+        """,
+        room_numbers,
+        after,
+        upto,
+    )
+    return [(record[0], record[1]) for record in records]
+
+
+async def members(connection: Connection, room_numbers: Sequence[int]) -> list[str]:
+    """Everybody who is in any of these rooms."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT user_id FROM memberships
+        WHERE room_number = ANY($1::bigint[]) AND membership = 'join'
+        """,
+        room_numbers,
+    )
+    return [record[0] for record in records]
+
+
+async def shared_since(
+    connection: Connection, rooms: Sequence[Shared], user_ids: Iterable[str], upto: int
+) -> dict[str, int]:
+    """Since which position each of these users has shared one of a user's `rooms`.
+
+    Who shares none (at the position `upto`) is not in the answer.
+    """
+    records = await connection.fetch(
+        """
+        SELECT m.user_id, min(greatest(m.joined_from, mine.joined_from))
+        FROM memberships m
+        JOIN unnest($2::bigint[], $3::bigint[]) AS mine (room_number, joined_from)
+            USING (room_number)
+        WHERE m.user_id = ANY($1::text[]) AND m.membership = 'join' AND m.joined_from <= $4
+        GROUP BY m.user_id
+        """,
+        list(user_ids),
+        [room.room_number for room in rooms],
+        [room.joined_from for room in rooms],
+        upto,
+    )
+    return {record[0]: record[1] for record in records}
