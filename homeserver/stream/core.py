@@ -23,6 +23,7 @@ from homeserver.stream.sections.device_lists import device_lists_section
 from homeserver.stream.sections.one_time_keys import one_time_keys_section
 from homeserver.stream.sections.to_device import to_device_section
 from homeserver.stream.send import Sender
+from homeserver.stream.sliding.sync import SlidingSync
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
 from homeserver.stream.transactions import SentTransactions
@@ -45,6 +46,7 @@ class StreamCore:
     sender: Sender
     transactions: SentTransactions
     sync: Sync
+    sliding_sync: SlidingSync
     typing: Typing
     inboxes: Inboxes
     key_counts: KeyCounts
@@ -103,6 +105,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         sender=Sender(database, rooms, writer, signer),
         transactions=transactions,
         sync=sync,
+        sliding_sync=SlidingSync(database, rooms, users, listed, notifier, writer),
         typing=Typing(writer),
         inboxes=inboxes,
         key_counts=key_counts,

@@ -116,6 +116,10 @@ class LiveRooms:
                 return
             yield room_id, last
 
+    def last_change(self, room_id: str) -> int:
+        """The position of a room's newest news; 0 if there were none since the server started."""
+        return self._changed.get(room_id, 0)
+
     def rules_of(self, room_number: int) -> RoomVersion:
         """The room version of a room that was loaded once."""
         return self._rules[room_number]

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from homeserver.store import account_data as account_data_store
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
-from homeserver.stream.changes import Change, EventChange, MembershipChange
+from homeserver.stream.changes import AccountDataChange, Change, EventChange, MembershipChange
 
 LOG_LENGTH = 200
 
@@ -27,6 +28,8 @@ class LiveUser:
     rooms: dict[str, MembershipRow] = field(default_factory=dict)
     log: list[Change] = field(default_factory=list)
     last_membership: int = 0
+    data: dict[tuple[str, str], bytes] | None = None
+    """Account data by (room id or '', type), once `load_account_data` was called."""
 
     def changes_since(self, position: int) -> list[Change] | None:
         """The user's own changes above a position, or None if memory doesn't reach back so far."""
@@ -52,6 +55,8 @@ class LiveUser:
 
     def append(self, change: Change) -> None:
         self.log.append(change)
+        if self.data is not None and isinstance(change, AccountDataChange):
+            self.data[(change.row.room_id, change.row.type)] = change.row.content
         if len(self.log) > 2 * LOG_LENGTH:
             self.log_floor = self.log[-LOG_LENGTH - 1].position
             del self.log[:-LOG_LENGTH]
@@ -103,6 +108,23 @@ class LiveUsers:
         if len(self._users) > self._capacity:
             self._users.popitem(last=False)
         return user
+
+    async def load_account_data(self, user: LiveUser) -> dict[tuple[str, str], bytes]:
+        """All of a user's account data; one query if it isn't in memory."""
+        if user.data is not None:
+            return user.data
+        data: dict[tuple[str, str], bytes] = {}
+        user.data = data
+        try:
+            async with self._database.connection() as connection:
+                rows = await account_data_store.of_user(connection, user.user_id)
+        except BaseException:
+            user.data = None
+            raise
+        for row in rows:
+            # What was published meanwhile is newer.
+            data.setdefault((row.room_id, row.type), row.content)
+        return data
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""

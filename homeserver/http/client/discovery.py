@@ -24,6 +24,8 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc2918": True,  # refresh tokens
     "org.matrix.msc3231": True,  # token-authenticated registration
     "org.matrix.msc3882": True,  # login tokens for other clients
+    "org.matrix.simplified_msc3575": True,  # sliding sync (MSC4186), also known by its old number
+    "org.matrix.msc4222": True,  # state_after in /sync
     "uk.timedout.msc4323": True,  # admins suspend and lock accounts
 }
 

@@ -6,17 +6,14 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
-from homeserver.store.events import ORDER_STEP
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
 from homeserver.stream.sections.ephemeral import ephemeral_events
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
-from homeserver.stream.sections.shared_window import SharedWindow
 from homeserver.stream.sections.summary import summary
 from homeserver.stream.sections.timeline import (
     DEFAULT_LIMIT,
@@ -24,33 +21,23 @@ from homeserver.stream.sections.timeline import (
     Timeline,
     Window,
     allowed,
-    from_database,
-    from_memory,
-    order_of,
     upto_order,
 )
+from homeserver.stream.sections.windows import SeenWindow, Windows
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest, encode, events_object, json_object
-from homeserver.stream.visibility import Visibility
 
 ROOMS_PER_SLICE = 20
 """How many rooms are encoded before the event loop gets its turn."""
 
 
 @dataclass(slots=True)
-class RoomAnswer:
+class RoomAnswer(SeenWindow):
     """What is gathered for one room before anything is encoded."""
 
-    room: LiveRoom
-    window: SharedWindow
-    account_data: Sequence[AccountDataRow]
-    newly_joined: bool
+    account_data: Sequence[AccountDataRow] = ()
+    newly_joined: bool = False
     shown: Shown = field(default_factory=dict)
-    history: VisibleHistory | None = None
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.window.timeline
 
 
 class JoinedRooms:
@@ -59,7 +46,7 @@ class JoinedRooms:
     def __init__(self, database: Database, rooms: LiveRooms, sent_members: SentMembers) -> None:
         self._database = database
         self._rooms = rooms
-        self._visibility = Visibility(database)
+        self._windows = Windows(database, rooms)
         self._state = StateHistory(database)
         self._sent_members = sent_members
 
@@ -76,7 +63,7 @@ class JoinedRooms:
             await self._gather(request, room, account_data.get(room.room_id, ()), upto)
             for room in rooms.values()
         ]
-        await self._hide(request, answers)
+        await self._windows.hide(request.user_id, answers)
         for answer in answers:
             answer.shown = await self._shown(request, answer, upto)
         events = await self._load_state_events(answers)
@@ -106,49 +93,11 @@ class JoinedRooms:
         newly_joined = since is not None and joined_from > since
         scratch = since is None or newly_joined
         after = None if scratch else upto_order(since or 0)
-        shared = await self._window(request, Window(room, after, upto_order(upto)))
-        return RoomAnswer(room, shared, account_data, newly_joined)
-
-    async def _window(self, request: SyncRequest, window: Window) -> SharedWindow:
-        """The room's timeline over this window: shared, if somebody else asked for it before."""
         matcher = request.filter.timeline
-        room = window.room
-        current = not room.timeline or room.timeline[-1].order <= window.upto
-        key = (window.after, id(matcher))
-        known = room.windows.get(key)
-        if current and isinstance(known, SharedWindow) and known.matcher is matcher:
-            return known
-        limit = matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
-        timeline = from_memory(window, matcher, limit)
-        if timeline is None:
-            timeline = await from_database(window, matcher, limit, self._database, self._rooms)
-            return SharedWindow(timeline, matcher)
-        shared = SharedWindow(timeline, matcher)
-        if current:
-            room.windows[key] = shared
-        return shared
-
-    async def _hide(self, request: SyncRequest, answers: Sequence[RoomAnswer]) -> None:
-        """Take out of the timelines what the user may not see; no query for old members."""
-        unsure = [answer for answer in answers if self._reaches_before_join(request, answer)]
-        if not unsure:
-            return
-        histories = await self._visibility.histories([a.room for a in unsure], request.user_id)
-        for answer in unsure:
-            answer.history = history = histories[answer.room.room_id]
-            timeline = answer.timeline
-            kept = [s for s in timeline.events if history.allows(order_of(s))]
-            if len(kept) != len(timeline.events):
-                start = order_of(kept[0]) if kept else timeline.window.upto + 1
-                visible = replace(timeline, events=kept, limited=True, start=start)
-                answer.window = SharedWindow(visible, request.filter.timeline)
-
-    def _reaches_before_join(self, request: SyncRequest, answer: RoomAnswer) -> bool:
-        first = answer.window.first_order
-        if first is None:
-            return False
-        row = answer.room.members.get(request.user_id)
-        return row is None or row.joined_from is None or first < row.joined_from * ORDER_STEP
+        shared = await self._windows.read(
+            Window(room, after, upto_order(upto)), matcher, matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
+        )
+        return RoomAnswer(room, shared, account_data=account_data, newly_joined=newly_joined)
 
     async def _shown(self, request: SyncRequest, answer: RoomAnswer, upto: int) -> Shown:
         timeline = answer.timeline

@@ -50,9 +50,20 @@ class SharedWindow:
         self._encoded_second = -1
 
     def encode(self, request: SyncRequest, history: VisibleHistory | None) -> bytes:
-        """The `timeline` object for one user. `history` is None where they are a member all along.
+        """The `timeline` object for a user; `history` is None if they were a member all along."""
+        timeline = self.timeline
+        return json_object(
+            (
+                (b'"events"', self.events(request, history)),
+                (b'"limited"', b"true" if timeline.limited else b"false"),
+                (b'"prev_batch"', encode(timeline.prev_batch)),
+            )
+        )
 
-        It is encoded once a second at most, except for whom it holds something of their own.
+    def events(self, request: SyncRequest, history: VisibleHistory | None) -> bytes:
+        """The events as a JSON array.
+
+        They are encoded once a second at most, except for whom they hold something of their own.
         """
         own = (request.user_id, request.device_id) in self._owners
         projected = request.filter.event_fields is not None
@@ -65,18 +76,11 @@ class SharedWindow:
         return self._encoded
 
     def _encode(self, request: SyncRequest, history: VisibleHistory | None, own: bool) -> bytes:
-        timeline = self.timeline
-        events = [_event(request, stored, history, own) for stored in timeline.events]
+        events = [_event(request, stored, history, own) for stored in self.timeline.events]
         fields = request.filter.event_fields
         if fields is not None:
             events = [encode(fields.project(msgspec.json.decode(event))) for event in events]
-        return json_object(
-            (
-                (b'"events"', b"[" + b",".join(events) + b"]"),
-                (b'"limited"', b"true" if timeline.limited else b"false"),
-                (b'"prev_batch"', encode(timeline.prev_batch)),
-            )
-        )
+        return b"[" + b",".join(events) + b"]"
 
 
 def _event(

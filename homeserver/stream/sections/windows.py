@@ -1,0 +1,84 @@
+"""Timelines of rooms for one user: shared where they can be, without what the user may not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from homeserver.protocol.filters import EventMatcher
+from homeserver.protocol.history_visibility import VisibleHistory
+from homeserver.store.database import Database
+from homeserver.store.events import ORDER_STEP
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.sections.shared_window import SharedWindow
+from homeserver.stream.sections.timeline import (
+    Timeline,
+    Window,
+    from_database,
+    from_memory,
+    order_of,
+)
+from homeserver.stream.visibility import Visibility
+
+
+@dataclass(slots=True)
+class SeenWindow:
+    """A room's window as one user sees it; `history` only where they weren't a member all along."""
+
+    room: LiveRoom
+    window: SharedWindow
+    history: VisibleHistory | None = None
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.window.timeline
+
+
+class Windows:
+    """Reads windows: mostly from memory, and for a second reader from what the first one made."""
+
+    def __init__(self, database: Database, rooms: LiveRooms) -> None:
+        self._database = database
+        self._rooms = rooms
+        self._visibility = Visibility(database)
+
+    async def read(self, window: Window, matcher: EventMatcher, limit: int) -> SharedWindow:
+        """The room's timeline over this window."""
+        room = window.room
+        current = not room.timeline or room.timeline[-1].order <= window.upto
+        key = (window.after, id(matcher), limit)
+        known = room.windows.get(key)
+        if current and isinstance(known, SharedWindow) and known.matcher is matcher:
+            return known
+        timeline = from_memory(window, matcher, limit)
+        if timeline is None:
+            timeline = await from_database(window, matcher, limit, self._database, self._rooms)
+            return SharedWindow(timeline, matcher)
+        shared = SharedWindow(timeline, matcher)
+        if current:
+            room.windows[key] = shared
+        return shared
+
+    async def hide(self, user_id: str, seen: Sequence[SeenWindow]) -> None:
+        """Take out what the user may not see: at most one query, none for members of old."""
+        unsure = [each for each in seen if _reaches_before_join(user_id, each)]
+        if not unsure:
+            return
+        histories = await self._visibility.histories([each.room for each in unsure], user_id)
+        for each in unsure:
+            each.history = history = histories[each.room.room_id]
+            timeline = each.timeline
+            kept = [stored for stored in timeline.events if history.allows(order_of(stored))]
+            if len(kept) != len(timeline.events):
+                start = order_of(kept[0]) if kept else timeline.window.upto + 1
+                visible = replace(timeline, events=kept, limited=True, start=start)
+                each.window = SharedWindow(visible, each.window.matcher)
+
+
+def _reaches_before_join(user_id: str, seen: SeenWindow) -> bool:
+    first = seen.window.first_order
+    if first is None:
+        return False
+    row = seen.room.members.get(user_id)
+    return row is None or row.joined_from is None or first < row.joined_from * ORDER_STEP

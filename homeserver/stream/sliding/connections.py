@@ -1,0 +1,126 @@
+"""What each connection of a device was told so far, and under which position.
+
+Rules of this file:
+- A told state is never changed: the next answer makes a new one, and maps share their structure.
+- The two newest are kept: a client that lost an answer asks again with the older position.
+- All this lives in memory only. After a restart a position is unknown, and the client starts anew.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from immutables import Map
+
+from homeserver.errors import InvalidParam
+from homeserver.stream.sliding.request import SlidingSyncBody, StateKeys
+
+CONNECTIONS_PER_DEVICE = 20
+
+ConnectionKey = tuple[str, str | None, str]
+"""User, device, `conn_id`."""
+
+
+class UnknownPos(InvalidParam):
+    errcode = "M_UNKNOWN_POS"
+
+
+@dataclass(frozen=True, slots=True)
+class ToldRoom:
+    """What a connection knows of a room: everything up to the stream position `upto`.
+
+    `members` are those whose member events were sent because of `$LAZY`.
+    """
+
+    upto: int
+    timeline_limit: int
+    required_state: frozenset[tuple[str, str]]
+    members: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a connection was told with one answer. `position`: stream position of that answer."""
+
+    number: int
+    position: int
+    rooms: Map[str, ToldRoom] = field(default_factory=Map)
+    shown: frozenset[str] = frozenset()
+    """The rooms that were in a window or subscribed to."""
+    body: SlidingSyncBody | None = None
+    """What was asked for."""
+
+    @property
+    def pos(self) -> str:
+        return f"{self.number}/{self.position}"
+
+
+NOTHING = Told(0, 0)
+
+
+@dataclass(slots=True)
+class _Connection:
+    told: dict[int, Told] = field(default_factory=dict)
+    last: int = 0
+
+
+class Connections:
+    """The connections of all devices, at most `capacity`, the least recently used go first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._connections: OrderedDict[ConnectionKey, _Connection] = OrderedDict()
+
+    def told(self, key: ConnectionKey, pos: str | None) -> Told:
+        """What the client has from the answer with this `pos`. Raises UnknownPos.
+
+        Everything that was told after that answer counts as lost, everything before it is
+        forgotten.
+        """
+        if not pos:
+            self._connections.pop(key, None)
+            return NOTHING
+        connection = self._connections.get(key)
+        number = _number(pos)
+        if connection is None or number not in connection.told:
+            raise UnknownPos("This `pos` is unknown: start again without one")
+        told = connection.told[number]
+        if told.pos != pos:
+            raise UnknownPos("This `pos` is unknown: start again without one")
+        connection.told = {n: t for n, t in connection.told.items() if n >= number}
+        self._connections.move_to_end(key)
+        return told
+
+    def next_number(self, key: ConnectionKey) -> int:
+        """The number of the next answer: never the same twice."""
+        connection = self._connections.setdefault(key, _Connection())
+        connection.last += 1
+        return connection.last
+
+    def tell(self, key: ConnectionKey, before: Told, told: Told) -> None:
+        """This is being told now; if it gets lost, the client comes back with `before`."""
+        connection = self._connections.setdefault(key, _Connection())
+        kept = {before.number: before} if before.number else {}
+        connection.told = {**kept, told.number: told}
+        connection.last = max(connection.last, told.number)
+        self._connections.move_to_end(key)
+        while len(self._connections) > self._capacity:
+            self._connections.popitem(last=False)
+
+    def forget_device(self, user_id: str, device_id: str) -> None:
+        """A device is gone."""
+        for key in [k for k in self._connections if k[:2] == (user_id, device_id)]:
+            del self._connections[key]
+
+
+def _number(pos: str) -> int:
+    number = pos.partition("/")[0]
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise InvalidParam("`pos` is not one that this server gave you")
+    return int(number)
+
+
+def state_keys(required: StateKeys) -> frozenset[tuple[str, str]]:
+    """Required state as a set."""
+    return frozenset(required)

@@ -1,0 +1,216 @@
+"""The rooms of a sliding sync answer: which of the shown ones have news, and what (MSC4186)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from homeserver.protocol.filters import EVERY_ROOM_EVENT
+from homeserver.store.database import Database
+from homeserver.store.rooms import MembershipRow
+from homeserver.stream.facts import ListedRooms
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.live_users import LiveUser
+from homeserver.stream.sections.room_state import Shown, StateHistory
+from homeserver.stream.sections.timeline import Window, upto_order
+from homeserver.stream.sections.windows import Windows
+from homeserver.stream.sliding.connections import Told, ToldRoom, state_keys
+from homeserver.stream.sliding.lists import Candidate, stripped_content
+from homeserver.stream.sliding.request import RoomConfig
+from homeserver.stream.sliding.required_state import MEMBER, StateWish, members_of
+from homeserver.stream.sliding.room_parts import RoomPart, encode_invite, encode_room
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.sync_request import SyncRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The rooms that the client wants shown, and who asks."""
+
+    request: SyncRequest
+    user: LiveUser
+    told: Told
+    shown: Mapping[str, RoomConfig]
+    candidates: Mapping[str, Candidate]
+    direct: frozenset[str]
+    upto: int
+
+
+class SlidingRooms:
+    """Tells of rooms what a connection doesn't know yet."""
+
+    def __init__(self, database: Database, rooms: LiveRooms, listed: ListedRooms) -> None:
+        self._database = database
+        self._rooms = rooms
+        self._listed = listed
+        self._windows = Windows(database, rooms)
+        self._state = StateHistory(database)
+
+    async def read(self, asked: Asked) -> tuple[dict[str, bytes], dict[str, ToldRoom]]:
+        """The JSON of each room with news, and what the connection will know of it then."""
+        told: dict[str, ToldRoom] = {}
+        encoded = self._waiting(asked, told)
+        wanted = self._with_news(asked)
+        live = await self._rooms.get_many(wanted)
+        parts = [await self._part(asked, room, wanted[room.room_id]) for room in live.values()]
+        await self._windows.hide(asked.user.user_id, parts)
+        parts = [part for part in parts if await self._look(asked, part, told)]
+        events = await self._load(parts)
+        facts = await self._listed.get_many([part.room.number for part in parts])
+        for part in parts:
+            room_id = part.room.room_id
+            assert part.next_told is not None
+            told[room_id] = part.next_told
+            encoded[room_id] = encode_room(
+                asked.request, part, facts[part.room.number].facts, events
+            )
+        return encoded, told
+
+    def _waiting(self, asked: Asked, told: dict[str, ToldRoom]) -> dict[str, bytes]:
+        """The invites and knocks that were not told yet."""
+        encoded: dict[str, bytes] = {}
+        for room_id, config in asked.shown.items():
+            row = asked.user.rooms.get(room_id)
+            if row is None or row.membership not in ("invite", "knock"):
+                continue
+            known = asked.told.rooms.get(room_id)
+            if known is None or known.upto < row.position:
+                told[room_id] = _knows(row.position, config)
+                encoded[room_id] = encode_invite(
+                    row, _invite_facts(row), is_direct=room_id in asked.direct
+                )
+        return encoded
+
+    def _with_news(self, asked: Asked) -> dict[str, RoomConfig]:
+        """The rooms to look at: changed, shown for the first time, asked for more of, or left."""
+        wanted: dict[str, RoomConfig] = {}
+        for room_id, config in asked.shown.items():
+            row = asked.user.rooms.get(room_id)
+            if row is None or row.membership != "join":
+                continue
+            known = asked.told.rooms.get(room_id)
+            if (
+                known is None
+                or self._rooms.last_change(room_id) > known.upto
+                or config.timeline_limit > known.timeline_limit
+                or not state_keys(config.required_state) <= known.required_state
+            ):
+                wanted[room_id] = config
+        if asked.user.last_membership > asked.told.position > 0:
+            wanted |= self._left(asked)
+        return wanted
+
+    def _left(self, asked: Asked) -> dict[str, RoomConfig]:
+        """Rooms that the connection knows and that the user has left since."""
+        return {
+            room_id: RoomConfig(tuple(asked.told.rooms[room_id].required_state), 10)
+            for room_id, row in asked.user.rooms.items()
+            if row.membership in ("leave", "ban")
+            and row.position > asked.told.position
+            and room_id in asked.told.rooms
+        }
+
+    async def _part(self, asked: Asked, room: LiveRoom, config: RoomConfig) -> RoomPart:
+        known = asked.told.rooms.get(room.room_id)
+        row = asked.user.rooms.get(room.room_id)
+        if known is not None and row is not None and (row.joined_from or 0) > known.upto:
+            known = None  # joined (again) since: told like a new room
+        left = row is not None and row.membership in ("leave", "ban")
+        upto = row.position if left and row is not None else asked.upto
+        more = known is not None and config.timeline_limit > known.timeline_limit
+        after = None if known is None or more else upto_order(known.upto)
+        window = Window(room, after, upto_order(upto))
+        shared = await self._windows.read(window, EVERY_ROOM_EVENT, config.timeline_limit)
+        candidate = asked.candidates.get(room.room_id)
+        required = state_keys(config.required_state)
+        return RoomPart(
+            room,
+            shared,
+            wish=StateWish(required, asked.user.user_id),
+            told=known,
+            next_told=_knows(upto, config),
+            expanded=more,
+            bump=candidate.bump if candidate is not None else room.last_position,
+            is_direct=room.room_id in asked.direct,
+            live_after=asked.told.position or None,
+        )
+
+    async def _look(self, asked: Asked, part: RoomPart, told: dict[str, ToldRoom]) -> bool:
+        """Whether the room has news; if it has none, it needn't be looked at again for that."""
+        if await self._has_news(asked, part):
+            return True
+        if part.told is not None:
+            told[part.room.room_id] = replace(part.told, upto=asked.upto)
+        return False
+
+    async def _has_news(self, asked: Asked, part: RoomPart) -> bool:
+        """Find the state to show; whether there is anything to tell at all."""
+        known = part.told
+        wish = part.wish
+        assert wish is not None and part.next_told is not None
+        window = part.timeline.window
+        if known is None:
+            state = await self._state.at(part.room, window.upto + 1)
+            part.required = wish.pick(state)
+        else:
+            part.changed = await self._changed(part, known)
+            part.required = {key: e for key, e in part.changed.items() if wish.wants(key)}
+            added = part.next_told.required_state - known.required_state
+            if added:
+                state = await self._state.at(part.room, window.upto + 1)
+                part.required |= StateWish(added, asked.user.user_id).pick(state)
+        if wish.lazy:
+            await self._add_speakers(part, known)
+        return bool(
+            known is None or part.expanded or part.timeline.events or part.required or part.changed
+        )
+
+    async def _changed(self, part: RoomPart, known: ToldRoom) -> Shown:
+        """The state that changed since the room was told of last."""
+        timeline = part.timeline
+        if timeline.window.after is None:
+            window = Window(part.room, upto_order(known.upto), timeline.window.upto)
+            shared = await self._windows.read(window, EVERY_ROOM_EVENT, 0)
+            timeline = shared.timeline
+        return await self._state.shown(timeline, after=True)
+
+    async def _add_speakers(self, part: RoomPart, known: ToldRoom | None) -> None:
+        """`$LAZY`: the member events of those who speak, unless the client has them."""
+        assert part.next_told is not None
+        sent = frozenset() if known is None else known.members
+        speakers = part.window.senders - sent
+        for key, event_id in part.changed.items():
+            if key[0] == MEMBER and (key[1] in sent or key[1] in speakers):
+                part.required[key] = event_id
+        if speakers:
+            state = await self._state.at(part.room, part.timeline.window.upto + 1)
+            part.required |= members_of(state, speakers)
+        part.next_told = ToldRoom(
+            part.next_told.upto,
+            part.next_told.timeline_limit,
+            part.next_told.required_state,
+            sent | speakers,
+        )
+
+    async def _load(self, parts: list[RoomPart]) -> dict[str, StoredEvent]:
+        wanted = {event_id for part in parts for event_id in part.required.values()}
+        cache = self._rooms.events
+        found = {e: stored for e in wanted if (stored := cache.peek(e)) is not None}
+        missing = wanted - found.keys()
+        if missing:
+            async with self._database.connection() as connection:
+                found |= await cache.get_many(connection, missing, self._rooms.rules_of)
+        return found
+
+
+def _knows(upto: int, config: RoomConfig) -> ToldRoom:
+    return ToldRoom(upto, config.timeline_limit, state_keys(config.required_state))
+
+
+def _invite_facts(row: MembershipRow) -> dict[str, Any]:
+    name = stripped_content(row, "m.room.name").get("name")
+    avatar = stripped_content(row, "m.room.avatar").get("url")
+    facts = {"name": name, "avatar": avatar}
+    return {key: value for key, value in facts.items() if isinstance(value, str)}

@@ -1,0 +1,211 @@
+"""The long poll of sliding sync: watch, read, sleep (MSC4186)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from homeserver.protocol.filters import EVERYTHING
+from homeserver.store.database import Database
+from homeserver.stream.facts import ListedRooms
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.live_users import LiveUser, LiveUsers
+from homeserver.stream.notifier import Notifier
+from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told
+from homeserver.stream.sliding.extensions import RoomExtensions, Scope
+from homeserver.stream.sliding.lists import (
+    ListAnswer,
+    UserFacts,
+    answer_list,
+    candidates,
+    direct_rooms,
+    shown_rooms,
+    tags_of,
+)
+from homeserver.stream.sliding.request import Extensions, SlidingSyncBody
+from homeserver.stream.sliding.rooms import Asked, SlidingRooms
+from homeserver.stream.sync import long_poll
+from homeserver.stream.sync_request import SyncRequest, encode, json_object
+from homeserver.stream.writer import StreamWriter
+
+CONNECTIONS = 5_000
+SPACE_CHILD = "m.space.child"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose connection it is. `pos`: the position the client goes on from."""
+
+    user_id: str
+    device_id: str | None
+    pos: str | None
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionPart:
+    """What an extension tells. `news`: worth ending a long poll for."""
+
+    name: str
+    json: bytes
+    news: bool = True
+
+
+class SlidingSync:
+    """Answers `POST .../org.matrix.simplified_msc3575/sync`.
+
+    `extensions` are further ones that other chapters bring (to-device, end-to-end encryption,
+    thread subscriptions): called with the request, the connection's told state and the position.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        users: LiveUsers,
+        listed: ListedRooms,
+        notifier: Notifier,
+        writer: StreamWriter,
+    ) -> None:
+        self._rooms = rooms
+        self._users = users
+        self._listed = listed
+        self._notifier = notifier
+        self._writer = writer
+        self._sliding_rooms = SlidingRooms(database, rooms, listed)
+        self._room_extensions = RoomExtensions(database, rooms, users)
+        self.connections = Connections(CONNECTIONS)
+        self.extensions: list[FurtherExtension] = []
+
+    async def answer(self, caller: Caller, body: SlidingSyncBody, patience: float) -> bytes:
+        """The response's JSON; waits up to `patience` seconds for news. Raises UnknownPos."""
+        told = self.connections.told(_key(caller, body), caller.pos)
+        if told.position == 0:
+            patience = 0
+        deadline = asyncio.get_running_loop().time() + patience
+        with self._notifier.watch(caller.user_id) as watch:
+            found = await long_poll(
+                watch,
+                lambda: self._writer.position,
+                lambda upto: self._read(caller, body, told, upto, always=patience == 0),
+                deadline,
+            )
+        if found is not None:
+            return found
+        last = await self._read(caller, body, told, self._writer.position, always=True)
+        assert last is not None
+        return last
+
+    async def _read(
+        self, caller: Caller, body: SlidingSyncBody, told: Told, upto: int, *, always: bool
+    ) -> bytes | None:
+        # The same question as before: only what happened since can be new.
+        asked_before = told.body == body
+        if asked_before and not always and not self._may_have_news(caller, told):
+            return None
+        user = await self._users.get(caller.user_id)
+        request = SyncRequest(
+            caller.user_id, caller.device_id, told.position or None, EVERYTHING, caller.now
+        )
+        numbers = [row.room_number for row in user.rooms.values() if row.membership == "join"]
+        rooms = candidates(user, await self._listed.get_many(numbers))
+        facts = await self._user_facts(user, body)
+        lists = {name: answer_list(asked, rooms, facts) for name, asked in body.lists.items()}
+        shown = shown_rooms(body.lists, lists, body.room_subscriptions)
+        asked = Asked(request, user, told, shown, {c.room_id: c for c in rooms}, facts.direct, upto)
+        encoded, told_rooms = await self._sliding_rooms.read(asked)
+        joined = frozenset(
+            r for r in shown if r in user.rooms and user.rooms[r].membership == "join"
+        )
+        scope = Scope(request, user, told, joined, lists, body.room_subscriptions)
+        parts = await self._extension_parts(scope, body.extensions, upto)
+        if not (always or encoded or any(part.news for part in parts)):
+            return None
+        after = Told(
+            number=self.connections.next_number(_key(caller, body)),
+            position=upto,
+            rooms=told.rooms.update(told_rooms) if told_rooms else told.rooms,
+            shown=frozenset(shown),
+            body=body,
+        )
+        self.connections.tell(_key(caller, body), told, after)
+        return _response(after.pos, body, lists, encoded, parts)
+
+    def _may_have_news(self, caller: Caller, told: Told) -> bool:
+        return self._notifier.may_have_news(caller.user_id, told.position)
+
+    async def _user_facts(self, user: LiveUser, body: SlidingSyncBody) -> UserFacts:
+        data = await self._users.load_account_data(user)
+        filters = [asked.filters for asked in body.lists.values()]
+        tags: dict[str, frozenset[str]] = {}
+        if any(f.tags is not None or f.not_tags is not None for f in filters):
+            tags = {
+                room_id: tags_of(content)
+                for (room_id, kind), content in data.items()
+                if kind == "m.tag"
+            }
+        spaces = {space for f in filters for space in f.spaces or ()}
+        return UserFacts(
+            direct=direct_rooms(data.get(("", "m.direct"))),
+            tags=tags,
+            children=await self._children(spaces) if spaces else {},
+        )
+
+    async def _children(self, spaces: set[str]) -> dict[str, frozenset[str]]:
+        live = await self._rooms.get_many(spaces)
+        return {
+            room_id: frozenset(key[1] for key in room.state if key[0] == SPACE_CHILD)
+            for room_id, room in live.items()
+        }
+
+    async def _extension_parts(
+        self, scope: Scope, asked: Extensions, upto: int
+    ) -> list[ExtensionPart]:
+        room_extensions = self._room_extensions
+        found = [
+            (name, await read(scope, extension))
+            for name, extension, read in (
+                ("account_data", asked.account_data, room_extensions.account_data),
+                ("typing", asked.typing, room_extensions.typing),
+                ("receipts", asked.receipts, room_extensions.receipts),
+            )
+            if extension.enabled
+        ]
+        parts = [ExtensionPart(name, json) for name, json in found if json is not None]
+        for extension in self.extensions:
+            parts.extend(await extension(scope, asked, upto))
+        return parts
+
+
+def _key(caller: Caller, body: SlidingSyncBody) -> ConnectionKey:
+    return (caller.user_id, caller.device_id, body.conn_id)
+
+
+FurtherExtension = Callable[[Scope, Extensions, int], Awaitable[Sequence[ExtensionPart]]]
+
+
+def _response(
+    position: str,
+    body: SlidingSyncBody,
+    lists: dict[str, ListAnswer],
+    rooms: dict[str, bytes],
+    parts: Sequence[ExtensionPart],
+) -> bytes:
+    members = [
+        (b'"pos"', encode(position)),
+        (b'"lists"', encode({name: _list(answer) for name, answer in lists.items()})),
+        (b'"rooms"', json_object([(encode(r), json) for r, json in rooms.items()])),
+        (b'"extensions"', json_object([(encode(part.name), part.json) for part in parts])),
+    ]
+    if body.txn_id is not None:
+        members.append((b'"txn_id"', encode(body.txn_id)))
+    return json_object(members)
+
+
+def _list(answer: ListAnswer) -> dict[str, object]:
+    ops = [
+        {"op": "SYNC", "range": [window.first, window.last], "room_ids": window.room_ids}
+        for window in answer.windows
+    ]
+    return {"count": answer.count, "ops": ops}
