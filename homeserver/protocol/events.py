@@ -33,8 +33,8 @@ from homeserver.protocol.redaction import redact
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import EventIdFormat, RoomVersion
 from homeserver.protocol.signatures import (
+    UNHASHED_KEYS,
     Signer,
-    content_hash,
     encode_base64,
     encode_url_safe_base64,
     pdu_message,
@@ -306,14 +306,14 @@ def sign_pdu(pdu: JsonObject, rules: RoomVersion, signer: Signer) -> Event:
     server-server-api#adding-hashes-and-signatures-to-outgoing-events
     """
     validate(pdu)
-    pdu = {key: value for key, value in pdu.items() if key not in ("unsigned", "signatures")}
+    pdu = {key: value for key, value in pdu.items() if key not in UNHASHED_KEYS}
     check_format(pdu | {"hashes": {}, "signatures": {}}, rules)
     return _signed(pdu, rules, signer)
 
 
 def _signed(pdu: JsonObject, rules: RoomVersion, signer: Signer) -> Event:
-    """Fills in the hashes and the signature of a PDU that holds nothing but canonical JSON."""
-    pdu["hashes"] = {"sha256": content_hash(pdu, rules)}
+    """Fills in the hashes and the signature of a PDU of canonical JSON that has neither."""
+    pdu["hashes"] = {"sha256": encode_base64(hashlib.sha256(encode_valid(pdu)).digest())}
     message = pdu_message(pdu, rules)
     pdu["signatures"] = {signer.server_name: {signer.key_id: signer.sign(message)}}
     encoded = encode_valid(pdu)

@@ -21,7 +21,7 @@ from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import RoomVersion
 
 _UNSIGNED_KEYS = ("signatures", "unsigned")
-_UNHASHED_KEYS = ("hashes", "signatures", "unsigned")
+UNHASHED_KEYS = ("hashes", "signatures", "unsigned")
 
 
 class SignatureError(ValueError):
@@ -178,7 +178,7 @@ def content_hash(pdu: JsonObject, rules: RoomVersion) -> str:
 
     server-server-api#calculating-the-content-hash-for-an-event
     """
-    hashed = {key: value for key, value in pdu.items() if key not in _UNHASHED_KEYS}
+    hashed = {key: value for key, value in pdu.items() if key not in UNHASHED_KEYS}
     return encode_base64(hashlib.sha256(encode_pdu(hashed, rules)).digest())
 
 

@@ -3,9 +3,10 @@
 Reads a room per line from standard input, writes a line of verdicts per room to standard output:
 
     in:  {"version", "room_id", "events": {id: PDU}, "resolutions": [[state, ...], ...],
-          "attempts": [[event id, state], ...]}        state: [[type, state_key, event id], ...]
+          "attempts": [[event id, state], ...], "odd_auth_events": [event id, ...]}
+         where a state is [[type, state_key, event id], ...]
     out: {"event_ids": {id: Synapse's id}, "redacted": {id: ...}, "resolutions": [state, ...],
-          "attempts": [null or the reason, ...]}
+          "attempts": [null or the reason, ...], "odd_auth_events": [null or the reason, ...]}
 
 Synapse's own functions do all the work: its event class computes ids from the PDUs, and every event
 is handed over as "not yet persisted", so that it walks the auth chains itself.
@@ -32,10 +33,13 @@ class Clock:
 
 
 class Store:
-    """Nothing is persisted: all events are in the map of those in flight."""
+    """Nothing is persisted: for state resolution, all events are in the map of those in flight."""
 
-    async def get_events(self, event_ids: Any, allow_rejected: bool = False) -> dict[str, Any]:
-        return {}
+    def __init__(self, events: dict[str, Any]) -> None:
+        self.events = events
+
+    async def get_events(self, event_ids: Any, **options: Any) -> dict[str, Any]:
+        return {id_: self.events[id_] for id_ in event_ids if id_ in self.events}
 
     async def get_auth_chain_difference(self, *arguments: Any) -> StateDifference:
         return StateDifference(auth_difference=set(), conflicted_subgraph=set())
@@ -53,7 +57,7 @@ def resolve(room: Any, version: Any, events: dict[str, Any], states: list[Any]) 
         )
     else:
         resolution = v2.resolve_events_with_store(
-            Clock(), room["room_id"], version, state_sets, dict(events), Store()
+            Clock(), room["room_id"], version, state_sets, dict(events), Store({})
         )
     resolved = asyncio.run(resolution)
     return sorted([kind, key, resolved[kind, key]] for kind, key in resolved)
@@ -69,6 +73,14 @@ def judge(events: dict[str, Any], event_id: str, state: list[Any]) -> str | None
     return None
 
 
+def judge_auth_events(events: dict[str, Any], event_id: str) -> str | None:
+    try:
+        asyncio.run(event_auth.check_state_independent_auth_rules(Store(events), events[event_id]))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def answer(room: Any) -> dict[str, Any]:
     version = KNOWN_ROOM_VERSIONS[room["version"]]
     events = {id_: make_event_from_dict(pdu, version) for id_, pdu in room["events"].items()}
@@ -77,6 +89,7 @@ def answer(room: Any) -> dict[str, Any]:
         "event_ids": {id_: event.event_id for id_, event in events.items()},
         "redacted": {id_: redact_event_dict(version, pdu) for id_, pdu in room["events"].items()},
         "attempts": [judge(events, id_, state) for id_, state in room["attempts"]],
+        "odd_auth_events": [judge_auth_events(events, id_) for id_ in room["odd_auth_events"]],
         "resolutions": [resolve(room, version, known, states) for states in room["resolutions"]],
     }
 

@@ -355,22 +355,25 @@ POWER_LEVELS_RULES = [
         for name in SCALARS
     ),
     *(
-        Case(
-            f"{name} no level",
-            ALL,
-            first_power({name: None}),
-            f"the power level {name} is not an integer",
-            BARE,
-        )
+        case
         for name in SCALARS
+        for reason in [f"the power level {name} is not an integer"]
+        for case in (
+            Case(f"{name} no level", range(10, 13), first_power({name: None}), reason, BARE),
+            Case(f"{name} no level, first", range(1, 10), first_power({name: None}), None, BARE),
+            Case(f"{name} no level, later", ALL, power({}, {name: "x"}), reason),
+        )
     ),
     *(
-        Case(name, range(10, 13), first_power({name: {"a": "5"}}), OBJECT.format(name), BARE)
-        for name in ("events", "notifications")
-    ),
-    *(
-        Case(name, ALL, first_power({name: []}), OBJECT.format(name), BARE)
-        for name in ("events", "notifications")
+        case
+        for name, first in (("events", 1), ("notifications", 6))
+        for reason in [OBJECT.format(name)]
+        for case in (
+            Case(name, range(10, 13), first_power({name: {"a": "5"}}), reason, BARE),
+            Case(name, range(10, 13), first_power({name: []}), reason, BARE),
+            Case(f"{name}, first", range(1, 10), first_power({name: []}), None, BARE),
+            Case(f"{name}, later", range(first, 13), power({}, {name: {"a": "x"}}), reason),
+        )
     ),
     Case(
         "10.4 creator in users",

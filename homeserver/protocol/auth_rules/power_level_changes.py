@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from homeserver.json_types import JsonObject
@@ -28,51 +28,64 @@ def check_power_levels(
     rules: RoomVersion, event: Event, state: Mapping[StateKey, Event], sender_power: int
 ) -> None:
     """Raises Rejected unless the sender may change the power levels in this way."""
-    _check_form(rules, event.content)
-    # (v12) "If the users property in content contains the sender of the m.room.create event or any
-    # of the additional_creators array (if present) from the content of the m.room.create event,
-    # reject."
-    users = event.content.get("users", {})
-    if rules.privileged_creators and not creators_of(rules, state[CREATE]).isdisjoint(users):
-        raise Rejected("the power levels name a creator of the room")
+    content = event.content
+    if rules.integer_power_levels:
+        _check_scalars_form(rules, content)
+        _check_objects_form(rules, content, ("events", "notifications"))
+    _check_users_form(rules, content, state[CREATE])
     # "If there is no previous m.room.power_levels event in the room, allow."
     current = state.get(POWER_LEVELS)
     if current is None:
         return
-    _check_scalars(rules, current.content, event.content, sender_power)
     # "or notifications": from version 6 on
-    for name in ("events", "notifications") if rules.notifications_levels else ("events",):
+    names = ("events", "notifications") if rules.notifications_levels else ("events",)
+    if not rules.integer_power_levels:
+        # What is no level can't be compared; the versions before 10 leave open what it means.
+        _check_scalars_form(rules, content)
+        _check_objects_form(rules, content, names)
+    _check_scalars(rules, current.content, content, sender_power)
+    for name in names:
         _check_levels(
             read_levels(current.content.get(name), rules),
-            read_levels(event.content.get(name), rules),
+            read_levels(content.get(name), rules),
             sender_power,
         )
     _check_users(
         read_levels(current.content.get("users"), rules),
-        read_levels(users, rules),
+        read_levels(content.get("users"), rules),
         event.sender,
         sender_power,
     )
 
 
-def _check_form(rules: RoomVersion, content: JsonObject) -> None:
-    """Every level is one. Versions before 10 say so of `users` only, and leave open what another
-    value means: it is refused too, so that no such event can come into a state.
-    """
+def _check_scalars_form(rules: RoomVersion, content: JsonObject) -> None:
     # (v10+) "If any of the properties users_default, events_default, state_default, ban, redact,
     # kick, or invite in content are present and not an integer, reject."
     for name in _SCALARS:
         if name in content and read_level(content[name], rules) is None:
             raise Rejected(f"the power level {name} is not an integer")
+
+
+def _check_objects_form(rules: RoomVersion, content: JsonObject, names: Iterable[str]) -> None:
     # (v10+) "If either of the properties events or notifications in content are present and not an
     # object with values that are integers, reject."
-    for name in ("events", "notifications", "users"):
+    for name in names:
         if name in content and not _is_object_of_levels(content[name], rules):
             raise Rejected(f"the power levels of {name} are not an object of integers")
+
+
+def _check_users_form(rules: RoomVersion, content: JsonObject, create: Event) -> None:
     # "If the users property in content is not an object with keys that are valid user IDs with
     # values that are integers (or a string that is an integer), reject."
-    if not all(is_user_id(user_id) for user_id in content.get("users", {})):
+    _check_objects_form(rules, content, ("users",))
+    users = content.get("users", {})
+    if not all(is_user_id(user_id) for user_id in users):
         raise Rejected("the power levels of users name something that is no user id")
+    # (v12) "If the users property in content contains the sender of the m.room.create event or any
+    # of the additional_creators array (if present) from the content of the m.room.create event,
+    # reject."
+    if rules.privileged_creators and not creators_of(rules, create).isdisjoint(users):
+        raise Rejected("the power levels name a creator of the room")
 
 
 def _is_object_of_levels(value: Any, rules: RoomVersion) -> bool:
