@@ -36,10 +36,12 @@ from homeserver.services.departures import Departures
 from homeserver.services.device_keys import DeviceKeys
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
+from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.media.parts import MediaParts, media_parts
 from homeserver.services.membership import Membership
+from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
@@ -47,6 +49,7 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
+from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -202,6 +205,9 @@ def _parts(
         openid_tokens=OpenIdTokens(now_ms),
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
+        history=History(stream.reading),
+        old_sync=OldSync(database, stream),
+        room_state=RoomState(stream.reading),
         rooms=Rooms(config, database, stream.rooms, stream.sender),
         membership=Membership(database, stream),
         filters=Filters(database),

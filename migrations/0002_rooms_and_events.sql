@@ -44,6 +44,8 @@ CREATE INDEX events_timeline ON events (room_number, timeline_order) WHERE timel
 -- whose membership was what when, for history visibility and /members?at
 CREATE INDEX events_visibility ON events (room_number, state_key, timeline_order)
     WHERE timeline_order IS NOT NULL AND type IN ('m.room.member', 'm.room.history_visibility');
+-- /timestamp_to_event
+CREATE INDEX events_time ON events (room_number, origin_server_ts) WHERE timeline_order IS NOT NULL;
 
 -- A state as one row: a snapshot (base is null) or what differs from another group.
 CREATE TABLE state_groups (

@@ -12,16 +12,19 @@ from homeserver.services.accounts import Accounts
 from homeserver.services.device_keys import DeviceKeys
 from homeserver.services.devices import Devices
 from homeserver.services.filters import Filters
+from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.media.parts import MediaParts
 from homeserver.services.membership import Membership
+from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
 from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
+from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -38,6 +41,9 @@ class Parts:
     metrics: Metrics
     stream: StreamCore
     rooms: Rooms
+    history: History
+    old_sync: OldSync
+    room_state: RoomState
     membership: Membership
     filters: Filters
     profiles: Profiles

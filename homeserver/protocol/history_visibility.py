@@ -91,7 +91,7 @@ class VisibleHistory:
     events that are asked about.
     """
 
-    __slots__ = ("_memberships", "_positions", "_starts", "_visible")
+    __slots__ = ("_memberships", "_positions", "_starts", "_visible", "left_at")
 
     def __init__(
         self,
@@ -106,9 +106,13 @@ class VisibleHistory:
         self._memberships = [membership]
         self._starts = [_BEGINNING]
         self._visible = [may_see(visibility, membership, bool(joins))]
+        self.left_at: int | None = None
+        """Where the reader last ceased to be joined; None if they never were."""
         for change in changes:
             joined_later = change.position < last_join
             before = may_see(visibility, membership, joined_later)
+            if membership == "join" and change.membership not in (None, "join"):
+                self.left_at = change.position
             visibility = change.visibility or visibility
             membership = change.membership or membership
             after = may_see(visibility, membership, joined_later)

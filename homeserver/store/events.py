@@ -74,7 +74,7 @@ class TransactionRow:
     event_id: str
 
 
-_COLUMNS = (
+EVENT_COLUMNS = (
     "e.number, e.room_number, e.timeline_order, e.event_id, e.type, e.state_key, e.sender, "
     "e.origin_server_ts, e.state_group, e.replaces, e.auth_events, e.flags, e.redacted_by, e.json"
 )
@@ -163,7 +163,8 @@ async def mark_redacted(connection: Connection, redactions: Sequence[tuple[str, 
     )
 
 
-def _row(record: asyncpg.Record) -> EventRow:
+def event_row(record: asyncpg.Record) -> EventRow:
+    """The event in a record that begins with EVENT_COLUMNS."""
     return EventRow(
         record[0],
         record[1],
@@ -185,19 +186,19 @@ def _row(record: asyncpg.Record) -> EventRow:
 async def by_ids(connection: Connection, event_ids: Iterable[str]) -> list[EventRow]:
     """The events among `event_ids` that we have, in no order."""
     records = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM events e WHERE e.event_id = ANY($1::text[])",  # noqa: S608 - constant
+        f"SELECT {EVENT_COLUMNS} FROM events e WHERE e.event_id = ANY($1::text[])",  # noqa: S608 - constant
         list(event_ids),
     )
-    return [_row(record) for record in records]
+    return [event_row(record) for record in records]
 
 
 async def by_numbers(connection: Connection, numbers: Iterable[int]) -> list[EventRow]:
     """The events with these numbers, in no order."""
     records = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM events e WHERE e.number = ANY($1::bigint[])",  # noqa: S608 - constant
+        f"SELECT {EVENT_COLUMNS} FROM events e WHERE e.number = ANY($1::bigint[])",  # noqa: S608 - constant
         list(numbers),
     )
-    return [_row(record) for record in records]
+    return [event_row(record) for record in records]
 
 
 async def timeline_ends(
@@ -206,7 +207,7 @@ async def timeline_ends(
     """The newest `limit` live timeline events of each room, oldest first within a room."""
     records = await connection.fetch(
         f"""
-        SELECT {_COLUMNS} FROM unnest($1::bigint[]) AS room (number)
+        SELECT {EVENT_COLUMNS} FROM unnest($1::bigint[]) AS room (number)
         CROSS JOIN LATERAL (
             SELECT * FROM events
             WHERE events.room_number = room.number AND timeline_order IS NOT NULL
@@ -217,7 +218,7 @@ async def timeline_ends(
         list(room_numbers),
         limit,
     )
-    return [_row(record) for record in records]
+    return [event_row(record) for record in records]
 
 
 async def timeline_page(
@@ -233,7 +234,7 @@ async def timeline_page(
     direction = "DESC" if backwards else "ASC"
     records = await connection.fetch(
         f"""
-        SELECT {_COLUMNS} FROM events e
+        SELECT {EVENT_COLUMNS} FROM events e
         WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
         ORDER BY e.timeline_order {direction} LIMIT $4
         """,  # noqa: S608 - constants
@@ -242,7 +243,7 @@ async def timeline_page(
         before,
         limit,
     )
-    return [_row(record) for record in records]
+    return [event_row(record) for record in records]
 
 
 async def transactions_of_device(

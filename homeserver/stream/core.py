@@ -19,6 +19,8 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
 from homeserver.stream.push_rules import LivePushRules
+from homeserver.stream.reading import rooms as reading_rooms
+from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.sections.device_lists import device_lists_section
 from homeserver.stream.sections.one_time_keys import one_time_keys_section
 from homeserver.stream.sections.to_device import to_device_section
@@ -48,6 +50,7 @@ class StreamCore:
     sync: Sync
     sliding_sync: SlidingSync
     typing: Typing
+    reading: Reading
     inboxes: Inboxes
     key_counts: KeyCounts
     device_lists: DeviceLists
@@ -107,6 +110,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         sync=sync,
         sliding_sync=SlidingSync(database, rooms, users, listed, notifier, writer),
         typing=Typing(writer),
+        reading=reading_rooms.build(database, rooms, writer, now_ms),
         inboxes=inboxes,
         key_counts=key_counts,
         device_lists=device_lists,

@@ -130,6 +130,15 @@ class LiveRooms:
         for row in await room_store.by_numbers(connection, unknown) if unknown else ():
             self._rules[row.room_number] = ROOM_VERSIONS[row.version]
 
+    async def event(self, event_id: str) -> StoredEvent | None:
+        """An event of a room that was loaded once, from memory or from Postgres."""
+        stored = self.events.peek(event_id)
+        if stored is not None:
+            return stored
+        async with self._database.connection() as connection:
+            found = await self.events.get_many(connection, [event_id], self.rules_of)
+        return found.get(event_id)
+
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""
         for change in changes:

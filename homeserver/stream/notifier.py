@@ -34,6 +34,11 @@ class Watch:
         if self._future is not None and not self._future.done():
             self._future.set_result(True)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server ends, so that there is no more sleeping."""
+        return self._closed
+
     def close(self) -> None:
         """Never sleep again."""
         self._closed = True

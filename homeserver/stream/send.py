@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 
 from immutables import Map
 
-from homeserver.errors import BadJson, Forbidden, MatrixError, NotFound, TooLarge, Unavailable
+from homeserver.errors import (
+    BadJson,
+    Forbidden,
+    MatrixError,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UserSuspended,
+)
 from homeserver.json_types import JsonObject
 from homeserver.protocol.auth_rules import auth_event_keys, check_event, may_redact
 from homeserver.protocol.canonical_json import CanonicalJsonError
@@ -53,6 +61,8 @@ class Draft:
     state_key: str | None = None
     redacts: str | None = None
     origin_server_ts: int | None = None
+    redacts_only_own: bool = False
+    """Of a suspended user, who may redact nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +214,7 @@ class Sender:
             check_event(room.rules, event, {key: s.event for key, s in auth.items()})
         except Rejected as rejected:
             raise Forbidden(rejected.reason) from None
-        redacts = self._redaction_target(room, event)
+        redacts = self._redaction_target(room, event, draft.redacts_only_own)
         number = self._writer.allocate()
         return self._advance(room, event, number, auth, transaction, redacts)
 
@@ -261,11 +271,13 @@ class Sender:
         event_id = f"${secrets.token_urlsafe(16)}:{self.signer.server_name}"
         return replace(template, event_id=event_id, reference_hashes=hashes)
 
-    def _redaction_target(self, room: LiveRoom, event: Event) -> str | None:
+    def _redaction_target(self, room: LiveRoom, event: Event, only_own: bool) -> str | None:
         """The event id that a redaction takes effect on; raises Forbidden if it may not."""
         if event.type != REDACTION or event.redacts is None:
             return None
         target = self._find(room, event.redacts)
+        if only_own and (target is None or target.event.sender != event.sender):
+            raise UserSuspended("While your account is suspended you may redact only your events")
         if target is None or target.event.room_id != room.room_id:
             return None
         if target.type == "m.room.create":

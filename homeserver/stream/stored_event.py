@@ -92,12 +92,17 @@ class StoredEvent:
     def client(self) -> bytes:
         """The client form without `room_id`, and without what only one recipient may see."""
         if self._client is None:
-            self._client = self._encode()
+            self._client = self._encode(self._replaced)
         return self._client
 
     def client_at(self, now: int) -> bytes:
         """The client form with its age; `now` in milliseconds."""
         return with_unsigned(self.client, age(max(0, now - self.origin_server_ts)))
+
+    def client_without_previous(self) -> bytes:
+        """The client form for those who may not see the content of what this event replaced."""
+        only_id = replaced_state(self.replaces_id, None) if self.replaces_id else b""
+        return self._encode(only_id)
 
     def replace(self, replaced: StoredEvent) -> None:
         """Say which state event this one replaced (again, if that one was redacted meanwhile)."""
@@ -112,9 +117,9 @@ class StoredEvent:
             self.redaction = redaction
             self._client = None
 
-    def _encode(self) -> bytes:
+    def _encode(self, replaced: bytes) -> bytes:
         if self.redaction is None:
-            return client_json(self.json, self.event_id, self.rules, self._replaced)
+            return client_json(self.json, self.event_id, self.rules, replaced)
         return redacted_client_json(
-            self.json, self.event_id, self.rules, self.redaction.client, self._replaced
+            self.json, self.event_id, self.rules, self.redaction.client, replaced
         )

@@ -166,6 +166,8 @@ async def test_third_party_ids_are_listed_and_removed(server: RunningServer) -> 
     }
     await alice.post("/account/3pid/delete", {"medium": "email", "address": "A@B.C"})
     assert await alice.get("/account/3pid") == {"threepids": []}
+    unbound = await alice.post("/account/3pid/unbind", {"medium": "email", "address": "a@b.c"})
+    assert unbound == {"id_server_unbind_result": "no-support"}
 
 
 async def test_a_stage_can_be_passed_on_its_fallback_page(server: RunningServer) -> None:

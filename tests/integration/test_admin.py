@@ -82,6 +82,18 @@ async def test_a_suspended_account_says_nothing_and_goes_nowhere(server: Running
     await alice.leave(room_id)
 
 
+async def test_a_suspended_account_redacts_only_its_own_events(server: RunningServer) -> None:
+    admin, alice = await admin_of(server), await server.user("alice")
+    room_id = await alice.create_room(preset="public_chat")
+    await admin.join(room_id)
+    own, others = await alice.send(room_id, "mine"), await admin.send(room_id, "yours")
+    await admin.put(f"{V1}/suspend/{alice.user_id}", {"suspended": True})
+    await alice.redact(room_id, own)
+    for event_id in (others, "$unknown"):
+        refused = await refusal(alice.redact(room_id, event_id))
+        assert (refused.status, refused.errcode) == (403, "M_USER_SUSPENDED")
+
+
 @pytest.mark.parametrize("action", ["lock", "suspend"])
 async def test_only_admins_moderate(server: RunningServer, action: str) -> None:
     alice = await server.user("alice")

@@ -180,14 +180,13 @@ async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
     await server.stop()
 
 
-async def test_unauthenticated_requests_are_limited_by_address(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_new_accounts_are_limited_by_address(database_url: str, tmp_path: Path) -> None:
     limits = {"enabled": True, "registration": {"per_second": 0.001, "burst": 2}}
     server = RunningServer(settings(database_url, rate_limits=limits), tmp_path)
     await server.start()
-    for _ in range(2):
+    for name in ("alice", "bob"):
         assert (await refusal(server.anonymous().post("/register"))).status == 401
-    refused = await refusal(server.anonymous().post("/register"))
+        await server.user(name)
+    refused = await refusal(server.anonymous().register("carol"))
     assert (refused.status, refused.errcode) == (429, "M_LIMIT_EXCEEDED")
     await server.stop()

@@ -272,3 +272,10 @@ async def test_logins_are_limited_by_account(database_url: str, tmp_path: Path) 
     assert int(limited.headers["Retry-After"]) >= 1
     assert limited.body["retry_after_ms"] > 0
     await server.stop()
+
+
+async def test_there_is_a_page_to_log_in_on(server: RunningServer) -> None:
+    client = server.anonymous()
+    async with client.http.get(server.url + "/_matrix/static/client/login/") as response:
+        assert response.content_type == "text/html"
+        assert "window.matrixLogin.onLogin(answer)" in await response.text()

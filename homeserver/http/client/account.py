@@ -101,3 +101,12 @@ async def delete_threepid(call: Call, body: ThreepidBody) -> JsonObject:
     """client-server-api#post_matrixclientv3account3piddelete"""
     await call.parts.accounts.remove_threepid(call.requester.user_id, body.medium, body.address)
     return {"id_server_unbind_result": "no-support"}
+
+
+@endpoints.post("/account/3pid/unbind", auth=Auth.USER, unstable=("/unstable/account/3pid/unbind",))
+async def unbind_threepid(call: Call, body: ThreepidBody) -> JsonObject:
+    """client-server-api#post_matrixclientv3account3pidunbind
+
+    We bind nothing to identity servers, so we know none from which to unbind.
+    """
+    return {"id_server_unbind_result": "no-support"}

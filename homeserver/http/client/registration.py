@@ -30,7 +30,7 @@ class RegisterBody(msgspec.Struct):
     refresh_token: bool = False
 
 
-@endpoints.post("/register", auth=Auth.NONE, limit=Limit.REGISTRATION, empty_body=True)
+@endpoints.post("/register", auth=Auth.NONE, empty_body=True)
 async def register(call: Call, body: RegisterBody) -> JsonObject:
     """client-server-api#post_matrixclientv3register"""
     if call.query_choice("kind", ("user", "guest"), "user") == "guest":
@@ -38,6 +38,8 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
     flows = await call.parts.registration.flows()
     user_id = call.parts.registration.user_id_for(body.username)
     await call.parts.registration.check_available(user_id)
+    if body.auth is not None:
+        call.parts.rate_limits.take(Limit.REGISTRATION, call.address)
     if body.password is not None:
         call.parts.accounts.check_new_password(body.password)
 
@@ -66,6 +68,7 @@ async def _registered(call: Call, body: RegisterBody, user_id: str) -> JsonObjec
 
 async def _register_guest(call: Call, body: RegisterBody) -> JsonObject:
     """ "all parameters [but] `initial_device_display_name` MUST BE ignored by the server" """
+    call.parts.rate_limits.take(Limit.REGISTRATION, call.address)
     user_id = await call.parts.registration.create_guest()
     kept = RegisterBody(initial_device_display_name=body.initial_device_display_name)
     return await _registered(call, kept, user_id)

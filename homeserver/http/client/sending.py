@@ -123,7 +123,10 @@ def _draft(
     ts: int | None = None
     if call.requester.app_service is not None and call.query("ts") is not None:
         ts = call.query_int("ts", 0)
-    return Draft(call.requester.user_id, event_type, content, state_key, redacts, ts)
+    requester = call.requester
+    return Draft(
+        requester.user_id, event_type, content, state_key, redacts, ts, requester.is_suspended
+    )
 
 
 async def _send_once(

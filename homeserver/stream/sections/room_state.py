@@ -37,6 +37,8 @@ class StateHistory:
             groups = await state_store.current_at(connection, [moment])
             if moment not in groups:
                 return Map()
+            if groups[moment] == room.head.state_group and not room.pending:
+                return room.state  # it hasn't changed since
             loaded = await state_store.load(connection, [groups[moment]])
         return Map({key: e.event_id for key, e in loaded[groups[moment]].items()})
 

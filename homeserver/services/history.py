@@ -1,0 +1,175 @@
+"""Reading back what was said: pages of a room, one event, what surrounds it, what was said when.
+
+client-server-api#getting-events-for-a-room
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from homeserver.errors import Forbidden, NotFound
+from homeserver.protocol.filters import EventMatcher
+from homeserver.requester import Requester
+from homeserver.store import timeline as timeline_store
+from homeserver.store.events import LOWEST_ORDER
+from homeserver.stream.reading.pages import Asked
+from homeserver.stream.reading.places import place_of, place_token
+from homeserver.stream.reading.readers import Reader
+from homeserver.stream.reading.rooms import NO_EVENT, Reading
+from homeserver.stream.sections.room_state import MEMBER, Shown, without_other_members
+from homeserver.stream.sections.timeline import matching, order_of
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.sync_request import encode, json_object
+
+CANDIDATES = 50
+"""How many events around a time are looked at in one query, for one that the reader may see."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesRequest:
+    """The parameters of `/messages`; `start` and `to` are tokens."""
+
+    start: str | None
+    to: str | None
+    backwards: bool
+    limit: int
+    matcher: EventMatcher
+
+
+class History:
+    """Rooms' timelines as clients read them."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def messages(self, requester: Requester, room_id: str, request: MessagesRequest) -> bytes:
+        """A page: `start`, `end`, `chunk`, `state`. Raises Forbidden, InvalidParam."""
+        reader = await self._reading.readers.open(requester, room_id)
+        asked = self._asked(request)
+        page = await self._reading.pages.read(reader, asked)
+        members = await self._speakers(reader, request.matcher, page.events)
+        parts = [
+            (b'"start"', encode(request.start or place_token(asked.place))),
+            (b'"chunk"', _array(await self._reading.forms.of(reader, page.events))),
+        ]
+        if page.end is not None:
+            parts.append((b'"end"', encode(place_token(page.end))))
+        if request.matcher.lazy_load_members:
+            parts.append((b'"state"', _array(await self._reading.forms.of_state(reader, members))))
+        return json_object(parts)
+
+    def _asked(self, request: MessagesRequest) -> Asked:
+        newest = self._reading.pages.newest()
+        if request.start is not None:
+            place = place_of(request.start, newest)
+        else:
+            place = self._reading.pages.newest_place() if request.backwards else LOWEST_ORDER + 1
+        to = None if request.to is None else place_of(request.to, newest)
+        return Asked(place, request.backwards, request.limit, to, request.matcher)
+
+    async def _speakers(
+        self, reader: Reader, matcher: EventMatcher, events: Sequence[StoredEvent]
+    ) -> Sequence[StoredEvent]:
+        """Lazy-loading: the member events of those who speak in these events."""
+        if not matcher.lazy_load_members or not events:
+            return ()
+        senders = {stored.sender for stored in events}
+        newest = max(map(order_of, events))
+        return await self._reading.states.members_for(reader, senders, newest + 1)
+
+    async def event(self, requester: Requester, room_id: str, event_id: str) -> bytes:
+        """One event. Raises NotFound, also for those who may not read the room."""
+        try:
+            reader = await self._reading.readers.open(requester, room_id)
+        except Forbidden:
+            raise NotFound(NO_EVENT) from None
+        stored = await self._reading.event(reader, event_id)
+        return (await self._reading.forms.of(reader, [stored]))[0]
+
+    async def event_anywhere(self, requester: Requester, event_id: str) -> bytes:
+        """One event, whichever room it is in. Raises NotFound."""
+        return await self.event(requester, await self._reading.room_id_of(event_id), event_id)
+
+    async def context(
+        self,
+        requester: Requester,
+        room_id: str,
+        event_id: str,
+        limit: int,
+        matcher: EventMatcher,
+    ) -> bytes:
+        """An event with at most `limit` around it, and the state after the last of them.
+
+        Raises Forbidden (the room), NotFound (the event).
+        """
+        reader = await self._reading.readers.open(requester, room_id)
+        stored = await self._reading.event(reader, event_id)
+        order = order_of(stored)
+        pages, forms = self._reading.pages, self._reading.forms
+        before = await pages.read(reader, Asked(order, True, limit // 2, None, matcher))
+        after = await pages.read(reader, Asked(order + 1, False, limit - limit // 2, None, matcher))
+        around = [*before.events, stored, *after.events]
+        state = await self._state_at(reader, matcher, around)
+        orders = [order_of(s) for s in around]
+        encoded = await forms.of(reader, around)
+        split = len(before.events)
+        return json_object(
+            [
+                (b'"start"', encode(place_token(min(orders)))),
+                (b'"end"', encode(place_token(max(orders) + 1))),
+                (b'"events_before"', _array(encoded[:split])),
+                (b'"event"', encoded[split]),
+                (b'"events_after"', _array(encoded[split + 1 :])),
+                (b'"state"', _array(await forms.of_state(reader, state))),
+            ]
+        )
+
+    async def _state_at(
+        self, reader: Reader, matcher: EventMatcher, events: Sequence[StoredEvent]
+    ) -> list[StoredEvent]:
+        """ "The state of the room at the last event returned." """
+        if not reader.sees_state:
+            return []
+        place = max(map(order_of, events)) + 1
+        shown: Shown = dict(await self._reading.states.of(reader, place))
+        if matcher.lazy_load_members:
+            shown = without_other_members(shown, {stored.sender for stored in events})
+        elif not matcher.types.allows(MEMBER):
+            shown = without_other_members(shown, ())
+        state = await self._reading.states.events(shown.values())
+        if matcher.matches_all:
+            return state
+        return matching(state, matcher, reader.room.room_id)
+
+    async def event_at(
+        self, requester: Requester, room_id: str, ts: int, *, backwards: bool
+    ) -> tuple[str, int]:
+        """The event (id, its time) closest to a time in milliseconds, at or after it or before.
+
+        Raises Forbidden, NotFound.
+        """
+        reader = await self._reading.readers.open(requester, room_id)
+        for step in range(10):
+            async with self._reading.database.connection() as connection:
+                found = await timeline_store.closest_to(
+                    connection,
+                    reader.room.number,
+                    ts,
+                    backwards=backwards,
+                    beyond=step * CANDIDATES,
+                    limit=CANDIDATES,
+                )
+            if not all(reader.is_certain(order) for order, _, _ in found):
+                await self._reading.readers.learn_history(reader)
+            for order, origin_server_ts, event_id in found:
+                if reader.allows_order(order):
+                    return event_id, origin_server_ts
+            if len(found) < CANDIDATES:
+                break
+        direction = "backward" if backwards else "forward"
+        raise NotFound(f"Unable to find event from {ts} in {direction} direction")
+
+
+def _array(events: Iterable[bytes]) -> bytes:
+    return b"[" + b",".join(events) + b"]"

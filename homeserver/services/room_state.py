@@ -1,0 +1,120 @@
+"""A room's state as clients read it: whole, one event, the members.
+
+client-server-api#getting-events-for-a-room
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.errors import Forbidden, NotFound
+from homeserver.json_types import JsonObject
+from homeserver.requester import Requester
+from homeserver.stream.live_room import State
+from homeserver.stream.reading.places import place_of
+from homeserver.stream.reading.readers import NOT_A_MEMBER, Reader
+from homeserver.stream.reading.rooms import Reading
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.sync_request import encode
+
+MEMBER = "m.room.member"
+
+
+@dataclass(frozen=True, slots=True)
+class MembersRequest:
+    """The parameters of `/members`; `at` is a token."""
+
+    at: str | None
+    membership: str | None
+    not_membership: str | None
+
+    def wants(self, membership: str) -> bool:
+        """ "When specified alongside `not_membership`, the two parameters create an 'or'
+        condition: either the membership *is* the same as `membership` or *is not* the same as
+        `not_membership`." """
+        if self.membership is None and self.not_membership is None:
+            return True
+        if self.not_membership is not None and membership != self.not_membership:
+            return True
+        return membership == self.membership
+
+
+class RoomState:
+    """The states of rooms, for members, former members, and anybody where all may read."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def whole(self, requester: Requester, room_id: str) -> bytes:
+        """All state events, as an array. Raises Forbidden."""
+        reader = await self._reading.readers.open(requester, room_id)
+        state = await self._reading.states.of(reader)
+        events = await self._reading.states.events(state.values())
+        return b"[" + b",".join(await self._reading.forms.of_state(reader, events)) + b"]"
+
+    async def one(
+        self, requester: Requester, room_id: str, key: tuple[str, str], *, whole_event: bool
+    ) -> bytes:
+        """A state event, or just its content. Raises Forbidden, NotFound."""
+        reader = await self._reading.readers.open(requester, room_id)
+        state = await self._reading.states.of(reader)
+        event_id = state.get(key)
+        found = [] if event_id is None else await self._reading.states.events([event_id])
+        if not found:
+            raise NotFound("The room has no state with this type and state key")
+        if whole_event:
+            return (await self._reading.forms.of_state(reader, found))[0]
+        return encode(found[0].content)
+
+    async def members(self, requester: Requester, room_id: str, request: MembersRequest) -> bytes:
+        """`{"chunk": [...]}`: the member events, now or at a token. Raises Forbidden."""
+        reader = await self._reading.readers.open(requester, room_id)
+        state = await self._state_at(reader, request.at)
+        ids = [event_id for (type_, _), event_id in state.items() if type_ == MEMBER]
+        if state is reader.room.state:
+            # Memory tells the memberships of today without a look at the events.
+            rows = reader.room.members.values()
+            wanted = {row.event_id for row in rows if request.wants(row.membership)}
+            events = await self._reading.states.events(e for e in ids if e in wanted)
+        else:
+            all_members = await self._reading.states.events(ids)
+            events = [stored for stored in all_members if request.wants(_membership(stored))]
+        forms = await self._reading.forms.of_state(reader, events)
+        return b'{"chunk":[' + b",".join(forms) + b"]}"
+
+    async def _state_at(self, reader: Reader, at: str | None) -> State:
+        """Raises Forbidden for a moment whose events the reader may not see."""
+        if at is None:
+            return await self._reading.states.of(reader)
+        place = place_of(at, self._reading.pages.newest())
+        if reader.is_joined and not reader.is_certain(place):
+            history = await self._reading.readers.learn_history(reader)
+            if not history.allows(place) and not history.allows(place - 1):
+                raise Forbidden("You may not see the room as it was then")
+        return await self._reading.states.of(reader, place)
+
+    async def joined_members(self, requester: Requester, room_id: str) -> JsonObject:
+        """`{"joined": {user id: {display_name, avatar_url}}}`, for those who are in the room."""
+        reader = await self._reading.readers.open(requester, room_id)
+        if not reader.is_joined:
+            raise Forbidden(NOT_A_MEMBER)
+        return {
+            "joined": {
+                row.user_id: _profile(row.display_name, row.avatar_url)
+                for row in reader.room.members.values()
+                if row.membership == "join"
+            }
+        }
+
+
+def _membership(stored: StoredEvent) -> str:
+    return stored.event.membership or "leave"
+
+
+def _profile(display_name: str | None, avatar_url: str | None) -> JsonObject:
+    profile = {}
+    if display_name is not None:
+        profile["display_name"] = display_name
+    if avatar_url is not None:
+        profile["avatar_url"] = avatar_url
+    return profile

@@ -1,0 +1,177 @@
+"""Reading a room's timeline: pages, with or without a filter, and what stood where.
+
+Rules of this file: nothing is written here; the table belongs to `events`. A filtered page looks
+at a bounded stretch of the timeline only, whatever the filter leaves of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import asyncpg
+
+from homeserver.store.database import Connection
+from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of a room's timeline, `after < timeline_order < before`, read from one end."""
+
+    room_number: int
+    after: int
+    before: int
+    limit: int
+    backwards: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The device whose own transaction ids are wanted with the events."""
+
+    user_id: str
+    device_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What a filter lets through, as far as the database can tell; None: no restriction.
+
+    `contains_url` only rules out events that certainly have no `url`.
+    """
+
+    types: list[str] | None = None
+    not_types: list[str] | None = None
+    senders: list[str] | None = None
+    not_senders: list[str] | None = None
+    contains_url: bool = False
+
+
+Found = list[tuple[EventRow, str | None]]
+"""Events, each with the transaction id with which the owner's device sent it, if it did."""
+
+_PAGE = f"""
+SELECT {EVENT_COLUMNS},
+       CASE WHEN e.sender = $5 THEN
+           (SELECT t.transaction_id FROM sent_transactions t
+            WHERE t.number = e.number AND t.user_id = $5 AND t.device_id = $6)
+       END
+FROM events e
+WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
+"""  # noqa: S608 - constants
+
+_NARROWED = """
+  AND ($7::text[] IS NULL OR e.type = ANY($7))
+  AND ($8::text[] IS NULL OR e.type <> ALL($8))
+  AND ($9::text[] IS NULL OR e.sender = ANY($9))
+  AND ($10::text[] IS NULL OR e.sender <> ALL($10))
+  AND (NOT $11::boolean OR position('"url":'::bytea IN e.json) > 0)
+"""
+
+_END = {
+    True: "ORDER BY e.timeline_order DESC LIMIT $4",
+    False: "ORDER BY e.timeline_order LIMIT $4",
+}
+
+
+async def page(connection: Connection, stretch: Stretch, owner: Owner) -> Found:
+    """The first `limit` events of a stretch, in its direction."""
+    records = await connection.fetch(
+        _PAGE + _END[stretch.backwards],
+        stretch.room_number,
+        stretch.after,
+        stretch.before,
+        stretch.limit,
+        owner.user_id,
+        owner.device_id,
+    )
+    return _found(records)
+
+
+async def narrowed_page(
+    connection: Connection, stretch: Stretch, owner: Owner, narrowing: Narrowing
+) -> Found:
+    """The first `limit` events of a stretch that a filter may let through, in its direction."""
+    records = await connection.fetch(
+        _PAGE + _NARROWED + _END[stretch.backwards],
+        stretch.room_number,
+        stretch.after,
+        stretch.before,
+        stretch.limit,
+        owner.user_id,
+        owner.device_id,
+        narrowing.types,
+        narrowing.not_types,
+        narrowing.senders,
+        narrowing.not_senders,
+        narrowing.contains_url,
+    )
+    return _found(records)
+
+
+def _found(records: Iterable[asyncpg.Record]) -> Found:
+    return [(event_row(record), record[-1]) for record in records]
+
+
+async def order_at(connection: Connection, stretch: Stretch) -> int | None:
+    """The order of the event number `limit` of a stretch; None if it has fewer."""
+    direction = "DESC" if stretch.backwards else "ASC"
+    order: int | None = await connection.fetchval(
+        f"""
+        SELECT timeline_order FROM events
+        WHERE room_number = $1 AND timeline_order > $2 AND timeline_order < $3
+        ORDER BY timeline_order {direction} OFFSET $4 - 1 LIMIT 1
+        """,  # noqa: S608 - constants
+        stretch.room_number,
+        stretch.after,
+        stretch.before,
+        stretch.limit,
+    )
+    return order
+
+
+async def members_before(
+    connection: Connection, room_number: int, user_ids: Iterable[str], before: int
+) -> list[EventRow]:
+    """The newest member event of each of these users below an order of the timeline."""
+    records = await connection.fetch(
+        f"""
+        SELECT {EVENT_COLUMNS} FROM unnest($2::text[]) AS member (user_id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM events
+            WHERE events.room_number = $1 AND events.state_key = member.user_id
+              AND events.type IN ('m.room.member', 'm.room.history_visibility')
+              AND events.type = 'm.room.member'
+              AND events.timeline_order < $3
+            ORDER BY events.timeline_order DESC LIMIT 1
+        ) AS e
+        """,  # noqa: S608 - constants
+        room_number,
+        list(user_ids),
+        before,
+    )
+    return [event_row(record) for record in records]
+
+
+async def closest_to(
+    connection: Connection, room_number: int, ts: int, *, backwards: bool, beyond: int, limit: int
+) -> list[tuple[int, int, str]]:
+    """Timeline events (order, origin_server_ts, event id) at or after a time, or at or before it.
+
+    The closest first, from the one number `beyond` on.
+    """
+    comparison, direction = ("<=", "DESC") if backwards else (">=", "ASC")
+    records = await connection.fetch(
+        f"""
+        SELECT timeline_order, origin_server_ts, event_id FROM events
+        WHERE room_number = $1 AND origin_server_ts {comparison} $2 AND timeline_order IS NOT NULL
+        ORDER BY origin_server_ts {direction}, timeline_order {direction}
+        OFFSET $3 LIMIT $4
+        """,  # noqa: S608 - constants
+        room_number,
+        ts,
+        beyond,
+        limit,
+    )
+    return [(r[0], r[1], r[2]) for r in records]

@@ -1,0 +1,76 @@
+"""Events in the form in which one reader gets them: with what only they may see.
+
+client-server-api#room-event-format
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from homeserver.clock import Clock
+from homeserver.protocol.client_events import age, membership, transaction_id, with_unsigned
+from homeserver.store.events import ORDER_STEP
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.reading.readers import Reader, Readers
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.transactions import transaction_id_of
+
+
+class ClientForms:
+    """Encodes events for readers."""
+
+    def __init__(self, rooms: LiveRooms, readers: Readers, now: Clock) -> None:
+        self._rooms = rooms
+        self._readers = readers
+        self._now = now
+
+    async def of(self, reader: Reader, events: Sequence[StoredEvent]) -> list[bytes]:
+        """Events (which the reader may see) as they get them from everything but /sync."""
+        await self._readers.learn_about(reader, events)
+        return await self.of_state(reader, events)
+
+    async def of_state(self, reader: Reader, events: Sequence[StoredEvent]) -> list[bytes]:
+        """The same for state: `unsigned.membership` only where it is known anyway.
+
+        "[...] they MAY omit it if necessary (for example, if calculating the value is expensive"
+        """
+        replaced = (order for s in events if (order := self._replaced_order(s)) is not None)
+        if not all(map(reader.is_certain, replaced)):
+            await self._readers.learn_history(reader)
+        start = b'{"room_id":%b,' % msgspec.json.encode(reader.room.room_id)
+        now = self._now()
+        return [start + self._one(reader, stored, now)[1:] for stored in events]
+
+    def _one(self, reader: Reader, stored: StoredEvent, now: int) -> bytes:
+        fragment = age(max(0, now - stored.origin_server_ts))
+        was = None if stored.order is None else reader.membership_at(stored.order)
+        if was is not None:
+            fragment += b"," + membership(was)
+        sent = stored.transaction
+        if (
+            sent is not None
+            and sent.user_id == reader.user_id
+            and sent.device_id == reader.device_id
+        ):
+            fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
+        return with_unsigned(self._client(reader, stored), fragment)
+
+    def _client(self, reader: Reader, stored: StoredEvent) -> bytes:
+        """ "`prev_content` [...] is only returned if [...] the client has permission to see the
+        previous content" """
+        order = self._replaced_order(stored)
+        if order is None or order >= reader.certain_from:
+            return stored.client
+        if reader.history is not None and reader.history.allows(order):
+            return stored.client
+        return stored.client_without_previous()
+
+    def _replaced_order(self, stored: StoredEvent) -> int | None:
+        if stored.replaces is None:
+            return None
+        replaced = self._rooms.events.peek(stored.replaces_id or "")
+        if replaced is None or replaced.order is None:
+            return stored.replaces * ORDER_STEP
+        return replaced.order

@@ -1,0 +1,236 @@
+"""Pages of a room's timeline as one reader sees it: from memory, else with one query.
+
+Rules of this file: a page never shows what the reader may not see, nor anything that isn't
+published yet; hidden stretches are jumped over, not scanned. What one page looks at is bounded:
+a filter that lets little through makes short (even empty) pages with a place to go on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
+from homeserver.store import timeline as timeline_store
+from homeserver.store.database import Connection, Database
+from homeserver.store.events import LOWEST_ORDER, TransactionRow
+from homeserver.store.timeline import Found, Narrowing, Owner, Stretch
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.reading.places import place_after
+from homeserver.stream.reading.readers import Reader, Readers, Span
+from homeserver.stream.sections.timeline import matching, order_of
+from homeserver.stream.stored_event import StoredEvent
+
+MAX_STEPS = 5
+SCANNED_AT_ONCE = 5000
+"""How many events a filter may look through in one step."""
+
+MoreHistory = Callable[[LiveRoom, int, int], Awaitable[bool]]
+"""Fetches up to so many events of a room below an order from other servers; were there any?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A page: from `place` in one direction, not beyond the place `to`."""
+
+    place: int
+    backwards: bool
+    limit: int
+    to: int | None = None
+    matcher: EventMatcher = EVERY_ROOM_EVENT
+
+
+@dataclass(slots=True)
+class Page:
+    """The events in the direction asked. `end`: the place to go on from, None if all was read."""
+
+    events: list[StoredEvent] = field(default_factory=list)
+    end: int | None = None
+
+
+class Pages:
+    """Reads pages. `more_history` is asked when a page runs out of what this server has."""
+
+    def __init__(
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        readers: Readers,
+        newest: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._rooms = rooms
+        self._readers = readers
+        self.newest = newest
+        self.more_history: MoreHistory | None = None
+
+    def newest_place(self) -> int:
+        """The place after everything that is visible now."""
+        return place_after(self.newest())
+
+    async def read(self, reader: Reader, asked: Asked) -> Page:
+        """The next page: at most two queries without a filter, if its events are plain ones."""
+        matcher = asked.matcher
+        if not matcher.room_allowed(reader.room.room_id) or asked.limit == 0:
+            return Page([], asked.place if asked.limit == 0 else None)
+        page = self._from_memory(reader, asked)
+        if page is None:
+            page = await self._walk(reader, asked)
+        if page.end is None and asked.backwards and asked.to is None and self.more_history:
+            return await self._with_more_history(reader, asked, page)
+        return page
+
+    async def _with_more_history(self, reader: Reader, asked: Asked, page: Page) -> Page:
+        """The page ran out of local history: the rest of it, if other servers have more."""
+        assert self.more_history is not None
+        place = order_of(page.events[-1]) if page.events else asked.place
+        missing = asked.limit - len(page.events)
+        if not await self.more_history(reader.room, place, missing):
+            return page
+        if missing == 0:
+            return Page(page.events, place)
+        rest = Asked(place, True, missing, None, asked.matcher)
+        await self._readers.learn_history_again(reader)
+        further = await self._walk(reader, rest)
+        return Page(page.events + further.events, further.end)
+
+    def _from_memory(self, reader: Reader, asked: Asked) -> Page | None:
+        """The page, if all that it could hold is in memory and certainly visible."""
+        room = reader.room
+        floor = max(room.timeline_floor, reader.certain_from - 1)
+        if not asked.backwards:
+            if asked.place <= floor:
+                return None
+            ceiling = self.newest_place() if asked.to is None else asked.to
+            found = _between(room, asked.place, ceiling)
+            return _cut(asked, _matching(asked, room, found))
+        if asked.place <= floor:
+            return None
+        lowest = LOWEST_ORDER if asked.to is None else asked.to
+        found = _between(room, max(floor + 1, lowest), min(asked.place, self.newest_place()))
+        events = _matching(asked, room, found[::-1])
+        if len(events) <= asked.limit and floor >= lowest:
+            return None
+        return _cut(asked, events)
+
+    async def _walk(self, reader: Reader, asked: Asked) -> Page:
+        """The page from Postgres, step by step over what the reader may see."""
+        span = self._span(asked)
+        events: list[StoredEvent] = []
+        for _ in range(MAX_STEPS):
+            spans = reader.spans(span)
+            if not spans:
+                return _cut(asked, events)
+            step = spans[-1] if asked.backwards else spans[0]
+            found, read = await self._step(reader, asked, step, asked.limit + 1 - len(events))
+            events += found
+            if len(events) > asked.limit:
+                return _cut(asked, events)
+            span = (span[0], read) if asked.backwards else (read - 1, span[1])
+        return Page(events, span[1] if asked.backwards else span[0] + 1)
+
+    def _span(self, asked: Asked) -> Span:
+        newest = self.newest_place()
+        if asked.backwards:
+            return (LOWEST_ORDER if asked.to is None else asked.to - 1, min(asked.place, newest))
+        return (asked.place - 1, newest if asked.to is None else min(asked.to, newest))
+
+    async def _step(
+        self, reader: Reader, asked: Asked, span: Span, wanted: int
+    ) -> tuple[list[StoredEvent], int]:
+        """What one query finds in a span, and the place up to which it has read."""
+        stretch = Stretch(reader.room.number, *span, wanted, asked.backwards)
+        async with self._database.connection() as connection:
+            found, read = await self._query(connection, reader, asked.matcher, stretch)
+            events = await self._rooms.events.adopt(
+                connection, [row for row, _ in found], self._rooms.rules_of
+            )
+        for stored, (_, transaction_id) in zip(events, found, strict=True):
+            if transaction_id is not None and stored.transaction is None:
+                stored.transaction = _transaction(reader, stored, transaction_id)
+        await self._readers.learn_about(reader, events)
+        visible = [stored for stored in events if reader.allows(stored)]
+        return _matching(asked, reader.room, visible), read
+
+    async def _query(
+        self, connection: Connection, reader: Reader, matcher: EventMatcher, stretch: Stretch
+    ) -> tuple[Found, int]:
+        owner = Owner(reader.user_id, reader.device_id)
+        if matcher.matches_all:
+            found = await timeline_store.page(connection, stretch, owner)
+            return found, _read_up_to(stretch, found)
+        scan = Stretch(
+            stretch.room_number, stretch.after, stretch.before, SCANNED_AT_ONCE, stretch.backwards
+        )
+        last = await timeline_store.order_at(connection, scan)
+        if last is not None:
+            stretch = _shortened(stretch, last)
+        found = await timeline_store.narrowed_page(connection, stretch, owner, _narrowing(matcher))
+        return found, _read_up_to(stretch, found)
+
+
+def _between(room: LiveRoom, first: int, before: int) -> list[StoredEvent]:
+    entries = room.entries_after(first - 1)
+    return [entry.stored for entry in entries if entry.order < before]
+
+
+def _matching(asked: Asked, room: LiveRoom, events: list[StoredEvent]) -> list[StoredEvent]:
+    if asked.matcher.matches_all:
+        return events
+    return matching(events, asked.matcher, room.room_id)
+
+
+def _cut(asked: Asked, events: Sequence[StoredEvent]) -> Page:
+    """At most `limit` events, there being nothing beyond those that are given.
+
+    Forward there may be more tomorrow: who reads on gets a place unless they got nothing.
+    """
+    kept = list(events[: asked.limit])
+    if not kept:
+        return Page([], None)
+    last = order_of(kept[-1])
+    if not asked.backwards:
+        return Page(kept, last + 1)
+    return Page(kept, last if len(events) > asked.limit else asked.to)
+
+
+def _read_up_to(stretch: Stretch, found: Found) -> int:
+    """The place up to which a query has read: the span's own end if it found less than asked."""
+    if len(found) < stretch.limit:
+        return stretch.after + 1 if stretch.backwards else stretch.before
+    order = found[-1][0].timeline_order
+    assert order is not None
+    return order if stretch.backwards else order + 1
+
+
+def _shortened(stretch: Stretch, last: int) -> Stretch:
+    after = last - 1 if stretch.backwards else stretch.after
+    before = stretch.before if stretch.backwards else last + 1
+    return Stretch(stretch.room_number, after, before, stretch.limit, stretch.backwards)
+
+
+def _transaction(reader: Reader, stored: StoredEvent, transaction_id: str) -> TransactionRow:
+    return TransactionRow(
+        stored.number, reader.user_id, reader.device_id or "", transaction_id, stored.event_id
+    )
+
+
+def _narrowing(matcher: EventMatcher) -> Narrowing:
+    definition = matcher.definition
+    return Narrowing(
+        types=_without_wildcards(definition.types),
+        not_types=_excluded(definition.not_types),
+        senders=None if definition.senders is None else list(definition.senders),
+        not_senders=None if definition.not_senders is None else list(definition.not_senders),
+        contains_url=definition.contains_url is True,
+    )
+
+
+def _without_wildcards(names: Sequence[str] | None) -> list[str] | None:
+    """Names to include, None if any of them is a pattern: then the matcher has to tell."""
+    return None if names is None or any("*" in name for name in names) else list(names)
+
+
+def _excluded(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else [name for name in names if "*" not in name]
