@@ -7,6 +7,7 @@ source ends the connection, and the client sees that the file is incomplete.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp.web import BaseRequest, Response, StreamResponse
@@ -49,7 +50,35 @@ async def content_answer(
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.size}"
     if content.whole is not None:
         return Response(body=content.whole[start:end], status=status, headers=headers)
-    return await _stream(request, content, (status, start, end), headers)
+    response = StreamResponse(status=status, headers=headers)
+    if end is not None:
+        response.content_length = end - start
+    return await _stream(request, response, content.source.slices(start, end))
+
+
+async def parts_answer(request: BaseRequest, content: Content, boundary: str) -> StreamResponse:
+    """The answer to another server: an empty JSON object and `content`, as multipart/mixed."""
+    headers = file_headers(content.content_type, content.file_name)
+    head = (
+        f"--{boundary}\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--{boundary}\r\n"
+        f"Content-Type: {headers['Content-Type']}\r\n"
+        f"Content-Disposition: {headers['Content-Disposition']}\r\n\r\n"
+    ).encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/mixed; boundary={boundary}"}
+    if content.whole is not None:
+        return Response(body=head + content.whole + tail, headers=kind)
+    assert content.size is not None, "our own media are in the store"
+    response = StreamResponse(headers=kind)
+    response.content_length = len(head) + content.size + len(tail)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield head
+        async for piece in content.source.slices(0, content.size):
+            yield piece
+        yield tail
+
+    return await _stream(request, response, pieces())
 
 
 def _range(request: BaseRequest, etag: str | None) -> str | None:
@@ -61,20 +90,13 @@ def _range(request: BaseRequest, etag: str | None) -> str | None:
 
 
 async def _stream(
-    request: BaseRequest,
-    content: Content,
-    part: tuple[int, int, int | None],
-    headers: dict[str, str],
+    request: BaseRequest, response: StreamResponse, pieces: AsyncIterator[bytes]
 ) -> StreamResponse:
-    status, start, end = part
-    response = StreamResponse(status=status, headers=headers)
-    if end is not None:
-        response.content_length = end - start
     await response.prepare(request)
     if request.method == "HEAD":
         return response
     try:
-        async for piece in content.source.slices(start, end):
+        async for piece in pieces:
             async with asyncio.timeout(STALL_SECONDS):
                 await response.write(piece)
         await response.write_eof()

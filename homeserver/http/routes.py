@@ -33,6 +33,7 @@ from homeserver.http.client import (
 )
 from homeserver.http.endpoint import Endpoints
 from homeserver.http.federation import keys, queries, version
+from homeserver.http.federation import media as federation_media
 from homeserver.http.federation import openid as federation_openid
 from homeserver.http.media import downloads as media_downloads
 from homeserver.http.media import uploads as media_uploads
@@ -65,6 +66,7 @@ ROUTES: tuple[Endpoints, ...] = (
     media_uploads.endpoints,
     media_downloads.endpoints,
     media_downloads.old_endpoints,
+    federation_media.endpoints,
     sync.endpoints,
     device_keys.endpoints,
     to_device.endpoints,

@@ -188,8 +188,11 @@ class FederationClient:
             body = _decode(await read_at_most(response, MAX_ERROR_BYTES))
         except (ValueError, TooMuch):
             body = {}
-        # 429 and 5xx come from a server in trouble; everything else is an answer.
-        if response.status >= 500 or response.status == 429:
+        # 429 and 5xx come from a server in trouble, but for those about one file; everything
+        # else is an answer.
+        errcode = body.get("errcode") if isinstance(body, dict) else None
+        in_trouble = response.status >= 500 or response.status == 429
+        if in_trouble and errcode not in {"M_NOT_YET_UPLOADED", "M_TOO_LARGE"}:
             self._availability.failed(destination)
         else:
             self._availability.is_there(destination)

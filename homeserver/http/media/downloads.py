@@ -8,12 +8,9 @@ from homeserver.errors import InvalidParam, NotFound
 from homeserver.http.call import Call
 from homeserver.http.content_answer import content_answer
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.media_query import frame_of, timeout_ms
 from homeserver.protocol.mxc import Mxc, checked_mxc
 from homeserver.services.media.downloads import Wanted
-from homeserver.services.media.thumbnails import Frame
-
-MAX_TIMEOUT_MS = 60_000
-MAX_SIDE = 65_535
 
 endpoints = Endpoints("/_matrix/client", versions=("v1",))
 old_endpoints = Endpoints("/_matrix/media", versions=("v3", "r0", "v1"))
@@ -30,7 +27,7 @@ old_endpoints = Endpoints("/_matrix/media", versions=("v3", "r0", "v1"))
 )
 async def download(call: Call, server_name: str, media_id: str, file_name: str = "") -> Any:
     """client-server-api#get_matrixclientv1mediadownloadservernamemediaid"""
-    wanted = Wanted(_timeout_ms(call))
+    wanted = Wanted(timeout_ms(call))
     content = await call.parts.media.downloads.open(_mxc(server_name, media_id), wanted)
     return await content_answer(call.request, content, file_name)
 
@@ -42,7 +39,7 @@ async def download(call: Call, server_name: str, media_id: str, file_name: str =
 )
 async def thumbnail(call: Call, server_name: str, media_id: str) -> Any:
     """client-server-api#get_matrixclientv1mediathumbnailservernamemediaid"""
-    wanted = Wanted(_timeout_ms(call))
+    wanted = Wanted(timeout_ms(call))
     mxc = _mxc(server_name, media_id)
     content = await call.parts.media.thumbnails.open(mxc, frame_of(call), wanted)
     return await content_answer(call.request, content, "thumbnail")
@@ -92,7 +89,7 @@ def _wanted_by_anyone(call: Call, mxc: Mxc) -> Wanted:
     if paths == "closed" and str(mxc) not in config.public:
         raise NotFound("This server serves media only to those who are logged in")
     return Wanted(
-        _timeout_ms(call),
+        timeout_ms(call),
         local_only=not call.query_bool("allow_remote", True),
         public_only=paths != "open",
     )
@@ -103,19 +100,3 @@ def _mxc(server_name: str, media_id: str) -> Mxc:
     if mxc is None:
         raise InvalidParam("This is not the name of any media")
     return mxc
-
-
-def _timeout_ms(call: Call) -> int:
-    return call.query_int("timeout_ms", 20_000, maximum=MAX_TIMEOUT_MS)
-
-
-def frame_of(call: Call) -> Frame:
-    """What the query of a thumbnail request asks for. Raises MissingParam, InvalidParam."""
-    call.required_query("width")
-    call.required_query("height")
-    return Frame(
-        call.query_int("width", 0, minimum=1, maximum=MAX_SIDE),
-        call.query_int("height", 0, minimum=1, maximum=MAX_SIDE),
-        call.query_choice("method", ("scale", "crop"), "scale"),
-        call.query_bool("animated"),
-    )
