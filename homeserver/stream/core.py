@@ -25,6 +25,7 @@ from homeserver.stream.sections.device_lists import device_lists_section
 from homeserver.stream.sections.one_time_keys import one_time_keys_section
 from homeserver.stream.sections.to_device import to_device_section
 from homeserver.stream.send import Sender
+from homeserver.stream.sliding.encryption import e2ee_extension, to_device_extension
 from homeserver.stream.sliding.sync import SlidingSync
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
@@ -88,11 +89,10 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     device_list_log = DeviceListLog(rooms)
     device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
     sync = Sync(database, rooms, users, writer, notifier)
-    sync.sections += [
-        to_device_section(inboxes),
-        one_time_keys_section(key_counts),
-        device_lists_section(device_lists),
-    ]
+    key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
+    sync.sections += [to_device_section(inboxes), *key_sections]
+    sliding_sync = SlidingSync(database, rooms, users, listed, notifier, writer)
+    sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
     for applying in (device_list_log, rooms, users, listed, push_rules, inboxes, key_counts):
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
@@ -108,7 +108,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         sender=Sender(database, rooms, writer, signer),
         transactions=transactions,
         sync=sync,
-        sliding_sync=SlidingSync(database, rooms, users, listed, notifier, writer),
+        sliding_sync=sliding_sync,
         typing=Typing(writer),
         reading=reading_rooms.build(database, rooms, writer, now_ms),
         inboxes=inboxes,

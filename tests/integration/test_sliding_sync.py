@@ -272,3 +272,26 @@ async def test_two_connections_of_a_device_do_not_disturb_each_other(
     for conn_id, pos in (("one", one["pos"]), ("two", two["pos"])):
         answer = await slide(alice, {**lists(), "conn_id": conn_id}, pos=pos)
         assert [e["event_id"] for e in answer["rooms"][room_id]["timeline"]] == [event_id]
+
+
+async def test_to_device_messages_come_until_their_own_token_acknowledges_them(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    body: JsonObject = {"extensions": {"to_device": {"enabled": True}, "e2ee": {"enabled": True}}}
+    pos = (await slide(bob, body))["pos"]
+    waiting = asyncio.create_task(slide(bob, body, pos=pos, timeout="10000"))
+    await asyncio.sleep(0.05)
+    messages = {bob.user_id: {bob.device_id: {"hello": 1}}}
+    await alice.put("/sendToDevice/org.example/txn1", {"messages": messages})
+
+    answer = await waiting
+    again = await slide(bob, body, pos=answer["pos"])
+    since = again["extensions"]["to_device"]["next_batch"]
+    body["extensions"]["to_device"]["since"] = since
+    later = await slide(bob, body, pos=again["pos"])
+
+    for shown in (answer, again):
+        assert [e["content"] for e in shown["extensions"]["to_device"]["events"]] == [{"hello": 1}]
+    assert later["extensions"]["to_device"]["events"] == []
+    assert later["extensions"]["e2ee"]["device_one_time_keys_count"] == {"signed_curve25519": 0}
