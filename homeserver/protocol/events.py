@@ -344,7 +344,7 @@ def required_signers(event: Event) -> set[str]:
         signers.add(server_name_of(event.event_id))
     if event.rules.restricted_joins and event.type == "m.room.member":
         authoriser = event.content.get("join_authorised_via_users_server")
-        if isinstance(authoriser, str) and event.membership == "join":
+        if isinstance(authoriser, str):
             signers.add(server_name_of(authoriser))
     return signers
 
