@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from immutables import Map
 
 from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.state_resolution import AuthGraph
 from homeserver.store.events import LOWEST_ORDER, ORDER_STEP
 from homeserver.store.receipts import ReceiptRow
 from homeserver.store.rooms import MembershipRow
@@ -73,6 +74,7 @@ class LiveRoom:
     typing: tuple[str, ...] = ()
     typing_position: int = 0
     receipts: OrderedDict[ReceiptKey, ReceiptRow] | None = None
+    auth_graph: AuthGraph | None = None
 
     def __post_init__(self) -> None:
         for row in self.members.values():

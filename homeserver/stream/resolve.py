@@ -1,0 +1,125 @@
+"""One state out of the states of a room's forks: gather, decide.
+
+Rules of this file: the caller holds the room's lock, so that the room's auth graph stays as it is.
+server-server-api#room-state-resolution
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from homeserver.protocol.events import Event
+from homeserver.protocol.state_resolution import (
+    AuthGraph,
+    Conflict,
+    MissingEvents,
+    find_conflict,
+    needed_events,
+    resolve_conflict,
+)
+from homeserver.store.auth_chains import auth_chain
+from homeserver.store.database import Connection
+from homeserver.store.state import StateKey
+from homeserver.stream.live_room import LiveRoom, State
+from homeserver.stream.live_rooms import LiveRooms
+
+IN_A_THREAD = 300
+"""So many events to be judged take longer than the event loop may stand still."""
+
+
+class StateResolver:
+    """Resolves states of live rooms."""
+
+    def __init__(self, rooms: LiveRooms) -> None:
+        self._rooms = rooms
+
+    async def resolve(
+        self, connection: Connection, room: LiveRoom, states: Sequence[State]
+    ) -> State:
+        """The resolution of at least one state. A few queries if they are in conflict."""
+        first = states[0]
+        if all(state is first for state in states):
+            return first
+        conflict = find_conflict(room.rules, states)
+        resolved: dict[StateKey, str] = {}
+        if conflict.conflicted:
+            graph = await self._graph(connection, room, conflict, states)
+            needed = needed_events(room.rules, conflict, graph)
+            events = await self._events(connection, room, needed)
+            resolved = await self._decide(connection, room, conflict, events)
+        return _changed(first, conflict.changes(resolved))
+
+    async def _decide(
+        self,
+        connection: Connection,
+        room: LiveRoom,
+        conflict: Conflict,
+        events: dict[str, Event],
+    ) -> dict[StateKey, str]:
+        graph = room.auth_graph
+        assert graph is not None
+        while True:
+            try:
+                if len(events) < IN_A_THREAD:
+                    return resolve_conflict(room.rules, conflict, graph, events)
+                return await asyncio.to_thread(
+                    resolve_conflict, room.rules, conflict, graph, events
+                )
+            except MissingEvents as missing:
+                more = await self._events(connection, room, missing.event_ids)
+                if not more:
+                    raise
+                events |= more
+
+    async def _graph(
+        self,
+        connection: Connection,
+        room: LiveRoom,
+        conflict: Conflict,
+        states: Sequence[State],
+    ) -> AuthGraph:
+        """The room's auth graph, with at least these states and their auth chains in it."""
+        graph = room.auth_graph
+        if graph is None:
+            graph = room.auth_graph = AuthGraph()
+            wanted = {event_id for state in states for event_id in state.values()}
+            wanted.update(room.head.state.values())
+        else:
+            wanted = {event_id for event_id in conflict.event_ids if event_id not in graph}
+        for stored in room.pending.values():
+            if stored.state_key is not None:
+                event = stored.event
+                graph.add(event.event_id, event.key, event.auth_events)
+        wanted = {event_id for event_id in wanted if event_id not in graph}
+        for link in await auth_chain(connection, wanted) if wanted else ():
+            graph.add(link.event_id, link.key, link.auth_events)
+        return graph
+
+    async def _events(
+        self, connection: Connection, room: LiveRoom, event_ids: Iterable[str]
+    ) -> dict[str, Event]:
+        found: dict[str, Event] = {}
+        missing: list[str] = []
+        for event_id in event_ids:
+            stored = room.pending.get(event_id)
+            if stored is None:
+                missing.append(event_id)
+            else:
+                found[event_id] = stored.event
+        loaded = await self._rooms.events.get_many(connection, missing, self._rooms.rules_of)
+        found.update((event_id, stored.event) for event_id, stored in loaded.items())
+        return found
+
+
+def _changed(state: State, changes: dict[StateKey, str | None]) -> State:
+    if not changes:
+        return state
+    with state.mutate() as mutation:
+        for key, event_id in changes.items():
+            if event_id is None:
+                mutation.pop(key, None)
+            else:
+                mutation[key] = event_id
+        after: State = mutation.finish()
+    return after
