@@ -16,3 +16,20 @@ CREATE TABLE server_outages (
     failures integer NOT NULL,       -- in a row
     retry_at bigint NOT NULL         -- not asked again before
 );
+
+-- Events that events of ours refer to and that we lack: where history is to be fetched.
+CREATE TABLE backward_extremities (
+    event_id       text COLLATE "C" PRIMARY KEY,
+    room_number    bigint NOT NULL,
+    timeline_order bigint NOT NULL   -- of the lowest event that has it as prev_event
+);
+CREATE INDEX backward_extremities_room ON backward_extremities (room_number, timeline_order);
+
+-- PDUs that were acknowledged to their senders before they were dealt with.
+CREATE TABLE received_pdus (
+    event_id    text COLLATE "C" PRIMARY KEY,
+    room_id     text COLLATE "C" NOT NULL,
+    origin      text NOT NULL,
+    json        bytea NOT NULL,      -- the PDU as it was received
+    received_at bigint NOT NULL
+);

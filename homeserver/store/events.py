@@ -108,9 +108,14 @@ SET forward_extremities = excluded.forward_extremities, depth = excluded.depth,
 """
 
 
-def _array_literal(values: Iterable[int | str]) -> str:
-    # Event ids and numbers need no quoting beyond the double quotes.
-    return "{" + ",".join(f'"{value}"' for value in values) + "}"
+def _array_literal(values: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def text_array_literal(values: Iterable[str]) -> str:
+    """An SQL array as text, for arrays within arrays. Ids of room version 1 hold any character."""
+    quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 
 
 async def append(
@@ -137,7 +142,7 @@ async def append(
         [e.redacted_by for e in events],
         [e.json for e in events],
         [h.room_number for h in heads],
-        [_array_literal(h.forward_extremities) for h in heads],
+        [text_array_literal(h.forward_extremities) for h in heads],
         [h.depth for h in heads],
         [h.state_group for h in heads],
         [h.last_position for h in heads],
@@ -147,6 +152,25 @@ async def append(
         [t.transaction_id for t in transactions],
         [t.event_id for t in transactions],
         [h.bump_position for h in heads],
+    )
+
+
+async def place(connection: Connection, events: Sequence[EventRow]) -> None:
+    """Give outliers, by number, their place in the timeline and the state before them."""
+    await connection.execute(
+        """
+        UPDATE events
+        SET timeline_order = t.timeline_order, state_group = t.state_group,
+            replaces = t.replaces, flags = t.flags
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[])
+          AS t (number, timeline_order, state_group, replaces, flags)
+        WHERE events.number = t.number
+        """,
+        [e.number for e in events],
+        [e.timeline_order for e in events],
+        [e.state_group for e in events],
+        [e.replaces for e in events],
+        [e.flags for e in events],
     )
 
 

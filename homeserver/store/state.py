@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from homeserver.store.database import Connection
+from homeserver.store.events import text_array_literal
 
 StateKey = tuple[str, str]
 
@@ -60,7 +61,7 @@ async def insert(connection: Connection, rows: Sequence[StateGroupRow]) -> None:
         [r.room_number for r in rows],
         [r.base for r in rows],
         ["{" + ",".join(map(str, r.event_numbers)) + "}" for r in rows],
-        ["{" + ",".join(f'"{event_id}"' for event_id in r.event_ids) + "}" for r in rows],
+        [text_array_literal(r.event_ids) for r in rows],
         [r.snapshot_size for r in rows],
         [r.delta_size for r in rows],
         [r.current_from for r in rows],
@@ -115,3 +116,15 @@ async def current_at(
         [position for _, position in wanted],
     )
     return {(r[0], r[1]): r[2] for r in records}
+
+
+async def sizes(connection: Connection, state_groups: Iterable[int]) -> dict[int, GroupSize]:
+    """How long the chains under these groups are."""
+    records = await connection.fetch(
+        """
+        SELECT state_group, snapshot_size, delta_size FROM state_groups
+        WHERE state_group = ANY($1::bigint[])
+        """,
+        list(state_groups),
+    )
+    return {record[0]: GroupSize(record[1], record[2]) for record in records}

@@ -45,7 +45,9 @@ class EventChange:
     """An event of a room, with the head and the state that it leaves behind.
 
     `in_timeline`: followers are told of it (not an outlier, rejected or soft-failed).
-    `redacts`: the event id whose redaction this event brings into effect.
+    `redacts`: the event id whose redaction this event brings into effect. `was_outlier`: the event
+    is in the database already, and now gets its place. `missing`: those of its prev_events that we
+    lack; `fills_gap`: others may have lacked it.
     """
 
     position: int
@@ -59,6 +61,19 @@ class EventChange:
     memberships: tuple[MembershipRow, ...] = ()
     transaction: TransactionRow | None = None
     redacts: str | None = None
+    new_room: RoomRow | None = None
+    was_outlier: bool = False
+    missing: tuple[str, ...] = ()
+    fills_gap: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutliersChange:
+    """Events that are stored without a place in the room's timeline: what others refer to."""
+
+    position: int
+    room_id: str
+    rows: tuple[EventRow, ...]
     new_room: RoomRow | None = None
 
 

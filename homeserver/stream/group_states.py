@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from immutables import Map
 
@@ -10,27 +11,40 @@ from homeserver.lru_cache import LruCache
 from homeserver.store import state as state_store
 from homeserver.store.database import Connection
 from homeserver.store.events import Flag
+from homeserver.store.state import GroupSize
 from homeserver.stream.live_room import State
 from homeserver.stream.stored_event import StoredEvent
 
-REMEMBERED = 1000
+REMEMBERED = 2000
 """Most of them share nearly all of their structure."""
 
 
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What a state group holds, and how long its chain is."""
+
+    state_group: int
+    state: State
+    size: GroupSize
+
+
 class GroupStates:
-    """What each state group holds. A group never changes."""
+    """The states of groups. A group never changes; those not yet committed are all in memory."""
 
     def __init__(self) -> None:
-        self._states: LruCache[int, State] = LruCache(REMEMBERED)
+        self._states: LruCache[int, GroupState] = LruCache(REMEMBERED)
 
-    def put(self, state_group: int, state: State) -> None:
-        self._states.put(state_group, state)
+    def put(self, state_group: int, state: State, size: GroupSize) -> None:
+        self._states.put(state_group, GroupState(state_group, state, size))
+
+    def peek(self, state_group: int) -> GroupState | None:
+        return self._states.get(state_group)
 
     async def get_many(
         self, connection: Connection, state_groups: Iterable[int]
-    ) -> dict[int, State]:
-        """The states of these groups; at most one query."""
-        found: dict[int, State] = {}
+    ) -> dict[int, GroupState]:
+        """The states of these groups; at most two queries."""
+        found: dict[int, GroupState] = {}
         missing: list[int] = []
         for group in set(state_groups):
             state = self._states.get(group)
@@ -39,19 +53,20 @@ class GroupStates:
             else:
                 found[group] = state
         if missing:
-            loaded = await state_store.load(connection, missing)
-            for group, entries in loaded.items():
-                found[group] = Map({key: entry.event_id for key, entry in entries.items()})
-                self.put(group, found[group])
+            sizes = await state_store.sizes(connection, missing)
+            for group, entries in (await state_store.load(connection, missing)).items():
+                loaded: State = Map({key: entry.event_id for key, entry in entries.items()})
+                self.put(group, loaded, sizes[group])
+                found[group] = GroupState(group, loaded, sizes[group])
         return found
 
 
 def group_after(stored: StoredEvent) -> int | None:
     """The group of the state after an event: a state event's own. None where we don't know it."""
-    if stored.state_key is None or stored.flags & Flag.REJECTED:
-        return stored.state_group
     if stored.flags & Flag.OUTLIER:
         return None
+    if stored.state_key is None or stored.flags & Flag.REJECTED:
+        return stored.state_group
     if stored.state_group is None and stored.type != "m.room.create":
         return None
     return stored.number

@@ -121,7 +121,7 @@ class LiveRoom:
             self.put_member(row)
             if self.pending_members.get(row.user_id) is row:
                 del self.pending_members[row.user_id]
-        if change.in_timeline and change.row.timeline_order is not None:
+        if change.row.timeline_order is not None:
             entry = TimelineEntry(change.row.timeline_order, change.stored, change.state_changes)
             self._append(entry, timeline_length)
 

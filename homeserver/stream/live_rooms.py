@@ -21,11 +21,13 @@ from homeserver.stream.changes import (
     Change,
     EventChange,
     MembershipChange,
+    OutliersChange,
     ReceiptChange,
     StateChange,
     TypingChange,
 )
 from homeserver.stream.event_cache import EventCache
+from homeserver.stream.group_states import GroupStates
 from homeserver.stream.live_room import (
     EVERYTHING_IN_MEMORY,
     Head,
@@ -57,6 +59,7 @@ class LiveRooms:
         self._rules: dict[int, RoomVersion] = {}
         self._changed: OrderedDict[str, int] = OrderedDict()
         self.events = events
+        self.group_states = GroupStates()
         self.changed_floor = 0
 
     def __len__(self) -> int:
@@ -144,17 +147,21 @@ class LiveRooms:
         for change in changes:
             if type(change) is EventChange:
                 self._apply_event(change)
+            elif type(change) is OutliersChange:
+                self._apply_outliers(change)
             elif type(change) in _ROOM_CHANGES:
                 self._apply_to_room(change)
 
     def fail(self, changes: Sequence[Change]) -> None:
         """These changes were never committed: their rooms are read again (called by the writer)."""
         for change in changes:
-            if type(change) is EventChange:
+            if isinstance(change, EventChange | OutliersChange):
                 self.drop(change.room_id)
 
     def _apply_event(self, change: EventChange) -> None:
         room = self._rooms.get(change.room_id)
+        if change.was_outlier:
+            self.events.drop(change.stored.event_id)
         stored = self.events.put(change.stored)
         if change.redacts is not None:
             target = self.events.peek(change.redacts)
@@ -167,6 +174,12 @@ class LiveRooms:
             self._changed.move_to_end(change.room_id)
         if room is not None:
             room.apply(change, self._timeline_length)
+
+    def _apply_outliers(self, change: OutliersChange) -> None:
+        room = self._rooms.get(change.room_id)
+        if room is not None:
+            for row in change.rows:
+                room.pending.pop(row.event_id, None)
 
     def _apply_to_room(self, change: Change) -> None:
         assert isinstance(change, MembershipChange | ReceiptChange | TypingChange)

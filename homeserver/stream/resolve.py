@@ -91,6 +91,7 @@ class StateResolver:
             if stored.state_key is not None:
                 event = stored.event
                 graph.add(event.event_id, event.key, event.auth_events)
+                wanted.update(event.auth_events)
         wanted = {event_id for event_id in wanted if event_id not in graph}
         for link in await auth_chain(connection, wanted) if wanted else ():
             graph.add(link.event_id, link.key, link.auth_events)

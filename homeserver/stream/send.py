@@ -407,6 +407,7 @@ class Sender:
         )
         for member in memberships:
             room.pending_members[member.user_id] = member
+        self._rooms.group_states.put(group.state_group, state, size)
         head = replace(head, state=state, state_group=group.state_group, size=size)
         return head, replace(
             change,

@@ -9,6 +9,7 @@ from homeserver.store import account_data as account_data_store
 from homeserver.store import device_keys as device_key_store
 from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
+from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import rooms as room_store
@@ -21,6 +22,7 @@ from homeserver.stream.changes import (
     DeviceListChange,
     EventChange,
     MembershipChange,
+    OutliersChange,
     ReceiptChange,
     ToDeviceChange,
     TypingChange,
@@ -37,9 +39,12 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
     new_rooms = [change.new_room for change in changes if change.new_room is not None]
     if new_rooms:
         await room_store.insert(connection, new_rooms)
+    placed = [change.row for change in changes if change.was_outlier]
+    if placed:
+        await event_store.place(connection, placed)
     await event_store.append(
         connection,
-        [change.row for change in changes],
+        [change.row for change in changes if not change.was_outlier],
         last_heads(changes),
         [change.transaction for change in changes if change.transaction is not None],
     )
@@ -50,9 +55,31 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
     memberships = [row for change in changes for row in change.memberships]
     if memberships:
         await room_store.put_memberships(connection, memberships)
+    await _write_gaps(connection, changes)
     redactions = [(c.redacts, c.position) for c in changes if c.redacts is not None]
     if redactions:
         await event_store.mark_redacted(connection, redactions)
+
+
+async def _write_gaps(connection: Connection, changes: Sequence[EventChange]) -> None:
+    filled = [change.stored.event_id for change in changes if change.fills_gap]
+    if filled:
+        await gap_store.delete(connection, filled)
+    missing = [
+        (change.row.room_number, event_id, change.row.timeline_order)
+        for change in changes
+        for event_id in change.missing
+        if change.row.timeline_order is not None
+    ]
+    if missing:
+        await gap_store.put(connection, missing)
+
+
+async def write_outliers(connection: Connection, changes: Sequence[OutliersChange]) -> None:
+    new_rooms = [change.new_room for change in changes if change.new_room is not None]
+    if new_rooms:
+        await room_store.insert(connection, new_rooms)
+    await event_store.append(connection, [row for change in changes for row in change.rows], [], [])
 
 
 async def write_memberships(connection: Connection, changes: Sequence[MembershipChange]) -> None:
@@ -94,6 +121,7 @@ async def write_to_device(connection: Connection, changes: Sequence[ToDeviceChan
 
 
 TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
+    OutliersChange: write_outliers,
     EventChange: write_events,
     MembershipChange: write_memberships,
     ReceiptChange: write_receipts,
@@ -115,6 +143,9 @@ def is_one_statement(changes: Sequence[Any]) -> bool:
             and change.redacts is None
             and not change.state_groups
             and not change.memberships
+            and not change.was_outlier
+            and not change.missing
+            and not change.fills_gap
             for change in changes
         )
     return type(changes[0]) in _ONE_STATEMENT
@@ -138,6 +169,7 @@ def concerned(rooms: LiveRooms) -> dict[type, Users]:
 
     return {
         EventChange: members,
+        OutliersChange: lambda _: (),
         MembershipChange: lambda change: (change.row.user_id,),
         ReceiptChange: members,
         TypingChange: members,

@@ -1,0 +1,56 @@
+"""The table `backward_extremities`: prev_events of our events that we lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from homeserver.store.database import Connection
+
+
+async def put(connection: Connection, rows: Sequence[tuple[int, str, int]]) -> None:
+    """Missing events as (room number, event id, timeline order of the event that refers to it)."""
+    await connection.execute(
+        """
+        INSERT INTO backward_extremities (room_number, event_id, timeline_order)
+        SELECT DISTINCT ON (event_id) * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
+            AS t (room_number, event_id, timeline_order)
+        WHERE NOT EXISTS (
+            SELECT FROM events e
+            WHERE e.event_id = t.event_id AND (e.timeline_order IS NOT NULL OR e.flags & 3 <> 0)
+        )
+        ORDER BY event_id, timeline_order
+        ON CONFLICT (event_id) DO UPDATE
+        SET timeline_order = LEAST(
+            backward_extremities.timeline_order, EXCLUDED.timeline_order
+        )
+        """,
+        [room_number for room_number, _, _ in rows],
+        [event_id for _, event_id, _ in rows],
+        [order for _, _, order in rows],
+    )
+
+
+async def delete(connection: Connection, event_ids: Iterable[str]) -> None:
+    """These events are no longer missing, or nobody has them."""
+    await connection.execute(
+        "DELETE FROM backward_extremities WHERE event_id = ANY($1::text[])", list(event_ids)
+    )
+
+
+async def between(
+    connection: Connection, room_number: int, after: int, upto: int
+) -> list[tuple[str, int]]:
+    """Missing events (id, order of what refers to them) with `after < order <= upto`, the newest
+    first.
+    """
+    records = await connection.fetch(
+        """
+        SELECT event_id, timeline_order FROM backward_extremities
+        WHERE room_number = $1 AND timeline_order > $2 AND timeline_order <= $3
+        ORDER BY timeline_order DESC
+        """,
+        room_number,
+        after,
+        upto,
+    )
+    return [(record[0], record[1]) for record in records]

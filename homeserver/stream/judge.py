@@ -1,0 +1,238 @@
+"""The checks 4 to 6 on an event of another server, and the state before and after it.
+
+Rules of this file: nothing is changed here, only found out. The caller holds the room's lock.
+server-server-api#checks-performed-on-receipt-of-a-pdu
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event, may_redact
+from homeserver.protocol.events import Event
+from homeserver.protocol.power_levels import power_levels_of
+from homeserver.protocol.rejection import Rejected
+from homeserver.store.database import Connection
+from homeserver.store.events import Flag
+from homeserver.stream.changes import StateChange
+from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids
+from homeserver.stream.group_states import GroupState, GroupStates, group_after
+from homeserver.stream.live_room import LiveRoom, State, changed_state
+from homeserver.stream.resolve import StateResolver
+from homeserver.stream.stored_event import StoredEvent
+
+POWER_LEVELS: StateKey = ("m.room.power_levels", "")
+REDACTION = "m.room.redaction"
+
+log = structlog.get_logger(__name__)
+
+
+class CannotJudge(Exception):
+    """What an event refers to can't be had: it is left aside. The text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A state of the room. `group` is None where no group holds it yet; it resembles `base`."""
+
+    state: State
+    group: int | None
+    base: GroupState
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An event and what was found about it.
+
+    `flags` may say rejected or soft-failed. `after` is the state after it, `current` the room's
+    over `extremities`, which are those that it leaves. `missing`: its prev_events that we lack.
+    """
+
+    event: Event
+    flags: int
+    auth: tuple[int, ...]
+    before: Moment
+    after: State
+    current: State
+    extremities: tuple[str, ...]
+    missing: tuple[str, ...]
+    redacts: str | None
+
+    @property
+    def is_accepted(self) -> bool:
+        return not self.flags & (Flag.REJECTED | Flag.SOFT_FAILED)
+
+
+class Judge:
+    """Judges events for one room. `told` are states after prev_events that we lack."""
+
+    def __init__(
+        self,
+        room: LiveRoom,
+        source: EventSource,
+        connection: Connection,
+        resolver: StateResolver,
+        group_states: GroupStates,
+        told: Mapping[str, State],
+    ) -> None:
+        self._room = room
+        self._source = source
+        self._connection = connection
+        self._resolver = resolver
+        self._group_states = group_states
+        self._told = told
+
+    async def judge(self, event: Event) -> Judged:
+        """What is to become of an event. Raises CannotJudge."""
+        head = self._room.head
+        auth = await self._auth_events(event)
+        before = await self._before(event)
+        flags = await self._flags(event, auth, before)
+        after = before.state
+        if event.is_state and not flags & Flag.REJECTED:
+            own = StateChange(event.key, before.state.get(event.key), event.event_id)
+            after = changed_state(before.state, (own,))
+        current, extremities = head.state, head.forward_extremities
+        if not flags:
+            left = [id_ for id_ in extremities if id_ not in event.prev_events]
+            extremities = (*left, event.event_id)
+            current = await self._current(left, after)
+        return Judged(
+            event=event,
+            flags=flags,
+            auth=tuple(stored.number for stored in auth),
+            before=before,
+            after=after,
+            current=current,
+            extremities=extremities,
+            missing=tuple(id_ for id_ in event.prev_events if self._is_missing(id_)),
+            redacts=None if flags else await self._redacts(event, before.state),
+        )
+
+    def _is_missing(self, event_id: str) -> bool:
+        stored = self._source.find(event_id)
+        return stored is None or bool(stored.flags & Flag.OUTLIER)
+
+    async def _auth_events(self, event: Event) -> list[StoredEvent]:
+        await self._source.load(event.auth_events)
+        found = []
+        for event_id in event.auth_events:
+            stored = self._source.find(event_id)
+            if stored is None:
+                raise CannotJudge(f"its auth event {event_id} is missing")
+            found.append(stored)
+        return found
+
+    async def _before(self, event: Event) -> Moment:
+        """The state before an event: that after its prev_events, resolved."""
+        head = self._room.head
+        if not event.prev_events:
+            raise CannotJudge("it has no prev_events")
+        if set(event.prev_events) == set(head.forward_extremities):
+            return Moment(head.state, head.state_group, self._head_group())
+        groups: list[int] = []
+        told: list[State] = []
+        for event_id in event.prev_events:
+            stored = self._source.find(event_id)
+            group = None if stored is None else group_after(stored)
+            if group is not None:
+                groups.append(group)
+            elif event_id in self._told:
+                told.append(self._told[event_id])
+            else:
+                raise CannotJudge(f"its prev event {event_id} is missing")
+        return await self._resolved(await self._states(groups), told)
+
+    async def _resolved(self, known: list[GroupState], told: list[State]) -> Moment:
+        states = [*(group.state for group in known), *told]
+        state = await self._resolver.resolve(self._connection, self._room, states)
+        for group in known:
+            if group.state is state:
+                return Moment(state, group.state_group, group)
+        return Moment(state, None, known[0] if known else self._head_group())
+
+    async def _states(self, groups: Iterable[int]) -> list[GroupState]:
+        wanted = set(groups)
+        found = []
+        head_group = self._head_group()
+        if head_group.state_group in wanted:
+            wanted.discard(head_group.state_group)
+            found.append(head_group)
+        if wanted:
+            loaded = await self._group_states.get_many(self._connection, wanted)
+            found.extend(loaded.values())
+        return found
+
+    def _head_group(self) -> GroupState:
+        head = self._room.head
+        return GroupState(head.state_group, head.state, head.size)
+
+    async def _current(self, left: list[str], after: State) -> State:
+        """The room's state over the extremities that are left and the new event."""
+        if not left:
+            return after
+        await self._source.load(left)
+        groups = []
+        for event_id in left:
+            stored = self._source.find(event_id)
+            group = None if stored is None else group_after(stored)
+            if group is not None:
+                groups.append(group)
+        states = [group.state for group in await self._states(groups)]
+        return await self._resolver.resolve(self._connection, self._room, [*states, after])
+
+    async def _flags(self, event: Event, auth: list[StoredEvent], before: Moment) -> int:
+        ids = auth_state_ids(event, before.state)
+        try:
+            # "4. Passes authorisation rules based on the event's auth events, otherwise it is
+            # rejected."
+            check_auth_events(event.rules, event, [stored.event for stored in auth])
+            by_key = {stored.event.key: stored.event for stored in auth}
+            create = await self._create(event, before.state)
+            check_event(event.rules, event, {**create, **by_key})
+            # "5. Passes authorisation rules based on the state before the event, otherwise it is
+            # rejected."
+            if {k: v for k, v in ids.items() if k != CREATE} != {
+                k: e.event_id for k, e in by_key.items() if k != CREATE
+            }:
+                state = await self._source.auth_state(event, before.state)
+                check_event(event.rules, event, state)
+        except Rejected as rejected:
+            log.info("rejected", event_id=event.event_id, reason=rejected.reason)
+            return Flag.REJECTED
+        # "6. Passes authorisation rules based on the current state of the room, otherwise it is
+        # soft failed."
+        current = self._room.head.state
+        if current is before.state or auth_state_ids(event, current) == ids:
+            return 0
+        try:
+            check_event(event.rules, event, await self._source.auth_state(event, current))
+        except Rejected as rejected:
+            log.info("soft-failed", event_id=event.event_id, reason=rejected.reason)
+            return Flag.SOFT_FAILED
+        return 0
+
+    async def _create(self, event: Event, state: State) -> dict[StateKey, Event]:
+        """From version 12 on the room id stands for the create event."""
+        if not event.rules.room_id_is_create_event_id:
+            return {}
+        event_id = "$" + event.room_id[1:]
+        await self._source.load([event_id])
+        create = self._source.find(event_id)
+        return {} if create is None else {CREATE: create.event}
+
+    async def _redacts(self, event: Event, state: State) -> str | None:
+        """The event that a redaction takes effect on, if it may."""
+        if event.type != REDACTION or event.redacts is None:
+            return None
+        ids = [state[key] for key in (CREATE, POWER_LEVELS) if key in state]
+        await self._source.load([event.redacts, *ids])
+        target = self._source.find(event.redacts)
+        found = {s.event.key: s.event for s in map(self._source.find, ids) if s is not None}
+        if target is None or target.event.room_id != event.room_id or target.type == CREATE[0]:
+            return None
+        power = power_levels_of(event.rules, found[CREATE], found.get(POWER_LEVELS))
+        return event.redacts if may_redact(event, target.event, power) else None

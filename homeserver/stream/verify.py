@@ -1,0 +1,80 @@
+"""PDUs of other servers as events: the specification's checks 1 to 3.
+
+server-server-api#checks-performed-on-receipt-of-a-pdu
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from homeserver.protocol.events import Event, parse_event
+from homeserver.protocol.rejection import Rejected
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.signatures import has_valid_content_hash
+from homeserver.remote.keyring import Keyring
+
+A_SLICE = 50
+"""So many PDUs are parsed before others may go on."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Verified:
+    """The good events, and by event id what is wrong with others, where the id is known."""
+
+    events: list[Event] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class Verifier:
+    """Turns PDUs into events that were signed by whom they say."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def verify(
+        self, pdus: Sequence[Any], rules: RoomVersion, room_id: str | None
+    ) -> Verified:
+        """The events of one room (or of any) that pass the checks, in their order."""
+        parsed: list[Event] = []
+        for index, pdu in enumerate(pdus):
+            if index % A_SLICE == A_SLICE - 1:
+                await asyncio.sleep(0)
+            event = parse(pdu, rules)
+            if event is not None and room_id in (None, event.room_id):
+                parsed.append(event)
+        return await self.check_signatures(parsed)
+
+    async def check_signatures(self, events: Sequence[Event]) -> Verified:
+        """Check 2 for events that `parse` gave."""
+        verified = Verified()
+        problems = await self._keyring.verify_events(events)
+        for event, problem in zip(events, problems, strict=True):
+            if problem is None:
+                verified.events.append(event)
+            else:
+                verified.problems[event.event_id] = problem
+                log.info("dropped", event_id=event.event_id, reason=problem)
+        return verified
+
+
+def parse(pdu: Any, rules: RoomVersion) -> Event | None:
+    """Checks 1 and 3: the event, redacted if its content hash is wrong, or None."""
+    try:
+        event = parse_event(pdu, rules)
+    except Rejected as rejected:
+        log.info("dropped", reason=rejected.reason)
+        return None
+    # Nothing that Postgres can't hold: such an event would spoil the whole batch it is in.
+    if "\0" in event.type or "\0" in (event.state_key or ""):
+        return None
+    # "3. Passes hash checks, otherwise it is redacted before being processed further."
+    if not has_valid_content_hash(pdu, rules):
+        return event.redacted()
+    return event
