@@ -312,3 +312,27 @@ async def rooms_changed(
         after,
     )
     return [record[0] for record in records]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEvent:
+    """What says whether an event can be built on."""
+
+    event_id: str
+    number: int
+    type: str
+    state_key: str | None
+    flags: int
+    state_group: int | None
+
+
+async def known(connection: Connection, event_ids: Iterable[str]) -> dict[str, KnownEvent]:
+    """Those of these events that we have, in short."""
+    records = await connection.fetch(
+        """
+        SELECT event_id, number, type, state_key, flags, state_group FROM events
+        WHERE event_id = ANY($1::text[])
+        """,
+        list(event_ids),
+    )
+    return {record[0]: KnownEvent(*record) for record in records}

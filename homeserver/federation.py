@@ -1,0 +1,39 @@
+"""The parts for other servers, built and joined; `app.py` runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.clock import now_ms
+from homeserver.config import Config
+from homeserver.http.federation.parts import FederationParts
+from homeserver.remote.core import RemoteCore
+from homeserver.services.incoming_edus import IncomingEdus
+from homeserver.services.published_keys import PublishedKeys
+from homeserver.store.database import Database
+from homeserver.stream import inbound as stream_inbound
+from homeserver.stream.core import StreamCore
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What federation is built on."""
+
+    config: Config
+    database: Database
+    stream: StreamCore
+    remote: RemoteCore
+
+
+def build(ground: Ground) -> FederationParts:
+    """All of it, not yet running."""
+    config, database = ground.config, ground.database
+    stream, remote = ground.stream, ground.remote
+    inbound = stream_inbound.build(database, stream, remote, config.server_name, now_ms)
+    return FederationParts(
+        inbound=inbound,
+        edus=IncomingEdus(stream, inbound.incoming),
+        published_keys=PublishedKeys(
+            database, remote, stream.sender.signer, config.federation.old_signing_keys, now_ms
+        ),
+    )

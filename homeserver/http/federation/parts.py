@@ -1,0 +1,18 @@
+"""The parts that the doors for other servers use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.services.incoming_edus import IncomingEdus
+from homeserver.services.published_keys import PublishedKeys
+from homeserver.stream.inbound import Inbound
+
+
+@dataclass(frozen=True, slots=True)
+class FederationParts:
+    """What `call.parts.federation` offers."""
+
+    inbound: Inbound
+    edus: IncomingEdus
+    published_keys: PublishedKeys

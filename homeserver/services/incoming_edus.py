@@ -1,0 +1,107 @@
+"""EDUs of other servers: each type goes to whoever deals with it. server-server-api#edus"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+
+from homeserver.errors import MatrixError
+from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import is_event_id, is_user_id, server_name_of
+from homeserver.store.events import LOWEST_ORDER
+from homeserver.store.receipts import ReceiptRow
+from homeserver.stream.changes import ReceiptChange
+from homeserver.stream.core import StreamCore
+from homeserver.stream.incoming import Incoming
+from homeserver.stream.live_room import LiveRoom
+
+TYPING_SECONDS = 30.0
+LATEST_TS = 2**63 - 1
+
+TakeEdu = Callable[[str, JsonObject], Awaitable[None]]
+"""Deals with the content of an EDU from a server (the first argument)."""
+
+log = structlog.get_logger(__name__)
+
+
+class IncomingEdus:
+    """`takers` says who deals with which type; typing and receipts are dealt with here."""
+
+    def __init__(
+        self, stream: StreamCore, incoming: Incoming, takers: dict[str, TakeEdu] | None = None
+    ) -> None:
+        self._stream = stream
+        self._incoming = incoming
+        self._takers: dict[str, TakeEdu] = {
+            "m.typing": self._typing,
+            "m.receipt": self._receipts,
+            **(takers or {}),
+        }
+
+    async def take(self, origin: str, edus: Sequence[Any]) -> None:
+        """Deal with the EDUs of a transaction, in order. A bad one is left out."""
+        for edu in edus:
+            if not isinstance(edu, dict):
+                continue
+            take = self._takers.get(edu.get("edu_type", ""))
+            content = edu.get("content")
+            if take is None or not isinstance(content, dict):
+                continue
+            try:
+                await take(origin, content)
+            except MatrixError as error:
+                log.info("EDU left out", origin=origin, type=edu["edu_type"], reason=error.message)
+
+    async def _typing(self, origin: str, content: JsonObject) -> None:
+        """server-server-api#typing-notifications"""
+        room = await self._room(origin, content.get("room_id"))
+        user_id = content.get("user_id")
+        if room is None or not _is_of(user_id, origin) or room.membership_of(user_id) != "join":
+            return
+        if content.get("typing") is True:
+            self._stream.typing.start(room.room_id, user_id, TYPING_SECONDS)
+        else:
+            self._stream.typing.stop(room.room_id, user_id)
+
+    async def _receipts(self, origin: str, content: JsonObject) -> None:
+        """server-server-api#receipts"""
+        for room_id, by_type in content.items():
+            room = await self._room(origin, room_id)
+            reads = by_type.get("m.read") if isinstance(by_type, dict) else None
+            if room is None or not isinstance(reads, dict):
+                continue
+            for user_id, receipt in reads.items():
+                if _is_of(user_id, origin) and room.membership_of(user_id) == "join":
+                    await self._receipt(room, user_id, receipt)
+
+    async def _receipt(self, room: LiveRoom, user_id: str, receipt: Any) -> None:
+        event_ids = receipt.get("event_ids") if isinstance(receipt, dict) else None
+        data = receipt.get("data") if isinstance(receipt, dict) else None
+        if not isinstance(event_ids, list) or not event_ids or not is_event_id(event_ids[0]):
+            return
+        data = data if isinstance(data, dict) else {}
+        ts, thread_id = data.get("ts"), data.get("thread_id", "")
+        if type(ts) is not int or not 0 <= ts <= LATEST_TS:
+            return
+        if not isinstance(thread_id, str) or len(thread_id) > 255 or "\0" in thread_id:
+            return
+        stored = self._stream.rooms.events.peek(event_ids[0])
+        order = LOWEST_ORDER if stored is None or stored.order is None else stored.order
+        position = self._stream.writer.allocate()
+        row = ReceiptRow(
+            room.number, user_id, "m.read", thread_id, event_ids[0], order, ts, position
+        )
+        await self._stream.writer.append(ReceiptChange(position, room.room_id, row))
+
+    async def _room(self, origin: str, room_id: Any) -> LiveRoom | None:
+        """The room, if we are in it and it lets that server take part."""
+        room = await self._stream.rooms.get(room_id) if isinstance(room_id, str) else None
+        if room is None or not room.joined_local:
+            return None
+        return room if await self._incoming.is_allowed(room, origin) else None
+
+
+def _is_of(user_id: Any, origin: str) -> bool:
+    return is_user_id(user_id) and server_name_of(user_id) == origin

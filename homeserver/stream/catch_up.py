@@ -1,0 +1,124 @@
+"""A batch of events of one room: what they refer to is fetched, then they are received.
+
+Rules of this file: the usual batch, whose references are all in memory, costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.protocol.events import Event
+from homeserver.store.events import Flag, KnownEvent
+from homeserver.stream.gaps import Gaps
+from homeserver.stream.group_states import group_after
+from homeserver.stream.live_room import LiveRoom, State
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.receive import Receiver, RoomGone, in_order
+
+ATTEMPTS = 3
+MAX_STATES = 20
+"""States that are asked for one batch; what needs more is left aside."""
+
+
+class CatchUp:
+    """Receives events and what is missing before them."""
+
+    def __init__(self, rooms: LiveRooms, gaps: Gaps, receiver: Receiver) -> None:
+        self._rooms = rooms
+        self._gaps = gaps
+        self._receiver = receiver
+
+    async def receive(
+        self, room_id: str, received: Sequence[tuple[str, Event]]
+    ) -> dict[str, str | None]:
+        """Events with the servers that sent them; gives by event id what is wrong, or None."""
+        attempt = 0
+        while True:
+            room = await self._rooms.get(room_id)
+            if room is None or not room.joined_local:
+                reason = "This server is not in the room"
+                return {event.event_id: reason for _, event in received}
+            try:
+                return await self._receive(room, received)
+            except RoomGone:
+                attempt += 1
+                if attempt == ATTEMPTS:
+                    raise
+
+    async def _receive(
+        self, room: LiveRoom, received: Sequence[tuple[str, Event]]
+    ) -> dict[str, str | None]:
+        events = in_order(event for _, event in received)
+        if self._all_in_memory(room, events):
+            return await self._receiver.receive(room, events, {})
+        origins = {event.event_id: origin for origin, event in received}
+        known = await self._gaps.known(room, _prev_events(events))
+        late = [e for e in events if _lacks(e.prev_events, known, origins)]
+        if late:
+            origin = origins[late[0].event_id]
+            for event in await self._gaps.missing_events(origin, room, late):
+                origins.setdefault(event.event_id, origin)
+                events.append(event)
+            events = in_order(events)
+        await self._fetch_auth(room, events, origins)
+        told = await self._states(room, events, origins)
+        return await self._receiver.receive(room, events, told)
+
+    def _all_in_memory(self, room: LiveRoom, events: Sequence[Event]) -> bool:
+        """Is everything that the events refer to here, and fit to be built on?"""
+        ours = {event.event_id for event in events}
+        for event in events:
+            for event_id in (*event.prev_events, *event.auth_events):
+                if event_id in ours:
+                    continue
+                stored = room.pending.get(event_id) or self._rooms.events.peek(event_id)
+                if stored is None:
+                    return False
+                if event_id in event.prev_events and group_after(stored) is None:
+                    return False
+        return True
+
+    async def _fetch_auth(
+        self, room: LiveRoom, events: Sequence[Event], origins: dict[str, str]
+    ) -> None:
+        cited = {id_ for event in events for id_ in event.auth_events}
+        missing = cited.difference(origins, await self._gaps.known(room, cited))
+        for event in events:
+            if not missing.isdisjoint(event.auth_events):
+                await self._gaps.fetch_auth(origins[event.event_id], room, event.event_id)
+                missing -= (await self._gaps.known(room, missing)).keys()
+
+    async def _states(
+        self, room: LiveRoom, events: Sequence[Event], origins: dict[str, str]
+    ) -> dict[str, State]:
+        """The states after prev_events that we lack, or whose state we don't know."""
+        known = await self._gaps.known(room, _prev_events(events))
+        told: dict[str, State] = {}
+        for event in events:
+            for event_id in event.prev_events:
+                if event_id in origins or event_id in told or _is_built_on(known.get(event_id)):
+                    continue
+                if len(told) == MAX_STATES:
+                    return told
+                origin = origins[event.event_id]
+                state = await self._gaps.state_after(origin, room, event_id)
+                if state is not None:
+                    told[event_id] = state
+        return told
+
+
+def _prev_events(events: Sequence[Event]) -> set[str]:
+    return {event_id for event in events for event_id in event.prev_events}
+
+
+def _lacks(event_ids: Sequence[str], known: dict[str, KnownEvent], coming: dict[str, str]) -> bool:
+    return any(
+        event_id not in coming and not _is_built_on(known.get(event_id)) for event_id in event_ids
+    )
+
+
+def _is_built_on(event: KnownEvent | None) -> bool:
+    """Do we know the state after it?"""
+    if event is None or event.flags & Flag.OUTLIER:
+        return False
+    return event.state_group is not None or event.type == "m.room.create"

@@ -1,0 +1,184 @@
+"""What events refer to and we lack: fetched from the servers that sent them.
+
+Rules of this file: it waits for other servers, so no lock is held here; whatever a server answers
+passes the same checks as what it sends; what can't be had is left out, the caller goes on.
+server-server-api#backfilling-and-retrieving-missing-events
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import structlog
+from immutables import Map
+
+from homeserver.errors import MatrixError
+from homeserver.json_types import JsonObject
+from homeserver.protocol.events import Event
+from homeserver.remote.client import FederationClient, Terms, path_to
+from homeserver.store import events as event_store
+from homeserver.store.database import Database
+from homeserver.store.events import Flag, KnownEvent
+from homeserver.stream.live_room import LiveRoom, State
+from homeserver.stream.outliers import Outliers
+from homeserver.stream.verify import Verifier
+
+V1 = "/_matrix/federation/v1"
+MISSING_EVENTS = 50
+ROUNDS = 5
+FETCHED_ONE_BY_ONE = 20
+AT_ONCE = 10
+BIG = Terms(seconds=120.0, max_bytes=512 * 1024 * 1024)
+
+log = structlog.get_logger(__name__)
+
+
+class Gaps:
+    """Fetches what is missing in live rooms."""
+
+    def __init__(
+        self,
+        database: Database,
+        client: FederationClient,
+        verifier: Verifier,
+        outliers: Outliers,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._verifier = verifier
+        self._outliers = outliers
+
+    async def known(self, room: LiveRoom, event_ids: Iterable[str]) -> dict[str, KnownEvent]:
+        """Those of these events that we have, without their content; one query at most."""
+        found: dict[str, KnownEvent] = {}
+        asked: list[str] = []
+        for event_id in event_ids:
+            one = room.pending.get(event_id)
+            if one is None:
+                asked.append(event_id)
+            else:
+                found[event_id] = KnownEvent(
+                    event_id, one.number, one.type, one.state_key, one.flags, one.state_group
+                )
+        if asked:
+            async with self._database.connection() as connection:
+                found |= await event_store.known(connection, asked)
+        return found
+
+    async def missing_events(
+        self, origin: str, room: LiveRoom, latest: Sequence[Event]
+    ) -> list[Event]:
+        """Events between what we have and `latest`, as far as the origin tells.
+
+        server-server-api#post_matrixfederationv1get_missing_eventsroomid
+        """
+        found: dict[str, Event] = {}
+        ends = list(latest)
+        for _ in range(ROUNDS):
+            ask: JsonObject = {
+                "earliest_events": list(room.head.forward_extremities[-20:]),
+                "latest_events": [event.event_id for event in ends[-20:]],
+                "limit": MISSING_EVENTS,
+                "min_depth": 0,
+            }
+            path = path_to(f"{V1}/get_missing_events", room.room_id)
+            answer = await self._ask(self._client.post(origin, path, ask))
+            verified = await self._verifier.verify(
+                _list(answer, "events")[:MISSING_EVENTS], room.rules, room.room_id
+            )
+            fresh = [event for event in verified.events if event.event_id not in found]
+            found.update((event.event_id, event) for event in fresh)
+            ends = await self._with_unknown_prev_events(room, fresh, found)
+            if not ends:
+                break
+        return list(found.values())
+
+    async def _with_unknown_prev_events(
+        self, room: LiveRoom, events: Sequence[Event], found: Collection[str]
+    ) -> list[Event]:
+        prev = {id_ for event in events for id_ in event.prev_events if id_ not in found}
+        unknown = prev.difference(await self.known(room, prev))
+        return [event for event in events if not unknown.isdisjoint(event.prev_events)]
+
+    async def fetch_auth(self, origin: str, room: LiveRoom, event_id: str) -> None:
+        """Store the auth chain of an event. server-server-api#get_matrixfederationv1event_auth"""
+        path = path_to(f"{V1}/event_auth", room.room_id, event_id)
+        answer = await self._ask(self._client.get(origin, path, BIG))
+        await self._store(room, _list(answer, "auth_chain"))
+
+    async def state_after(self, origin: str, room: LiveRoom, event_id: str) -> State | None:
+        """The state after an event that we lack, all of its events stored; None if nobody says.
+
+        server-server-api#get_matrixfederationv1state_idsroomid
+        """
+        path = path_to(f"{V1}/state_ids", room.room_id, query=[("event_id", event_id)])
+        answer = await self._ask(self._client.get(origin, path, BIG))
+        state_ids = [id_ for id_ in _list(answer, "pdu_ids") if isinstance(id_, str)]
+        chain_ids = [id_ for id_ in _list(answer, "auth_chain_ids") if isinstance(id_, str)]
+        if not state_ids:
+            return None
+        wanted = {*state_ids, *chain_ids, event_id}
+        missing = wanted.difference(await self.known(room, wanted))
+        await self._fetch(origin, room, event_id, missing)
+        known = await self.known(room, [*state_ids, event_id])
+        if event_id not in known:
+            return None
+        return _state_of(state_ids, known, known[event_id])
+
+    async def _fetch(
+        self, origin: str, room: LiveRoom, event_id: str, missing: Collection[str]
+    ) -> None:
+        """Store the missing events of a state; the whole state is asked for if many are."""
+        if len(missing) <= FETCHED_ONE_BY_ONE:
+            await self.fetch_events(origin, room, missing)
+            return
+        path = path_to(f"{V1}/state", room.room_id, query=[("event_id", event_id)])
+        answer = await self._ask(self._client.get(origin, path, BIG))
+        await self._store(room, [*_list(answer, "auth_chain"), *_list(answer, "pdus")])
+        await self.fetch_events(origin, room, [event_id])
+
+    async def fetch_events(self, origin: str, room: LiveRoom, event_ids: Iterable[str]) -> None:
+        """Store events by id. server-server-api#get_matrixfederationv1eventeventid"""
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def fetch(event_id: str) -> list[Any]:
+            async with at_once:
+                path = path_to(f"{V1}/event", event_id)
+                return _list(await self._ask(self._client.get(origin, path)), "pdus")
+
+        answers = await asyncio.gather(*(fetch(event_id) for event_id in event_ids))
+        await self._store(room, [pdu for answer in answers for pdu in answer])
+
+    async def _store(self, room: LiveRoom, pdus: Sequence[Any]) -> None:
+        verified = await self._verifier.verify(pdus, room.rules, room.room_id)
+        if verified.events:
+            await self._outliers.store(room, verified.events)
+
+    async def _ask(self, request: Any) -> JsonObject:
+        """The answer, empty if there is none."""
+        try:
+            answer: JsonObject = await request
+        except MatrixError as error:
+            log.info("a gap stays", reason=error.message)
+            return {}
+        return answer
+
+
+def _list(answer: JsonObject, name: str) -> list[Any]:
+    value = answer.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _state_of(
+    state_ids: Sequence[str], known: dict[str, KnownEvent], last: KnownEvent
+) -> State | None:
+    """The accepted state events among these, and `last` if it is one."""
+    entries = {}
+    for event_id in (*state_ids, last.event_id):
+        one = known.get(event_id)
+        if one is None or one.state_key is None or one.flags & Flag.REJECTED:
+            continue
+        entries[one.type, one.state_key] = event_id
+    return Map(entries) if entries else None

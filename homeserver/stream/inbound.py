@@ -1,0 +1,41 @@
+"""The parts through which events of other servers come in, built and joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.clock import Clock
+from homeserver.remote.core import RemoteCore
+from homeserver.store.database import Database
+from homeserver.stream.catch_up import CatchUp
+from homeserver.stream.core import StreamCore
+from homeserver.stream.gaps import Gaps
+from homeserver.stream.incoming import Incoming
+from homeserver.stream.outliers import Outliers
+from homeserver.stream.receive import Receiver
+from homeserver.stream.verify import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What `build` joins. `incoming` is to be started before the server listens."""
+
+    verifier: Verifier
+    outliers: Outliers
+    gaps: Gaps
+    receiver: Receiver
+    incoming: Incoming
+
+
+def build(
+    database: Database, stream: StreamCore, remote: RemoteCore, server_name: str, clock: Clock
+) -> Inbound:
+    """From the door of transactions to the stream's writer."""
+    rooms, writer = stream.rooms, stream.writer
+    verifier = Verifier(remote.keyring)
+    outliers = Outliers(database, rooms, writer)
+    gaps = Gaps(database, remote.client, verifier, outliers)
+    receiver = Receiver(database, rooms, writer, server_name)
+    catch_up = CatchUp(rooms, gaps, receiver)
+    incoming = Incoming(database, rooms, verifier, catch_up, clock)
+    return Inbound(verifier, outliers, gaps, receiver, incoming)
