@@ -17,7 +17,10 @@ import structlog
 
 from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
+from homeserver.federation import Ground
+from homeserver.federation import build as build_federation
 from homeserver.http.authentication import Authentication
+from homeserver.http.federation.parts import FederationParts
 from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
@@ -45,7 +48,6 @@ from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.outages import Outages
 from homeserver.services.profiles import Profiles
-from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
@@ -89,7 +91,7 @@ class Cores:
     """What runs already when the other parts are built."""
 
     stream: StreamCore
-    remote: RemoteCore
+    federation: FederationParts
     media: MediaParts
 
 
@@ -111,7 +113,10 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         remote = await _remote(config, database, signer, stack)
         stream = await _stream(config, database, metrics, signer, stack)
         media = await _media(config, database, remote, stack)
-        cores = Cores(stream=stream, remote=remote, media=media)
+        federation = build_federation(Ground(config, database, stream, remote))
+        await federation.inbound.incoming.start()
+        stack.push_async_callback(federation.inbound.incoming.stop)
+        cores = Cores(stream=stream, federation=federation, media=media)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
@@ -180,7 +185,7 @@ def _parts(
     last_seen: LastSeen,
     cores: Cores,
 ) -> Parts:
-    stream, remote = cores.stream, cores.remote
+    stream = cores.stream
     rate_limits = RateLimits(config.rate_limits)
     observers = Observers()
     sessions = _sessions(config, database, stream, observers)
@@ -208,6 +213,7 @@ def _parts(
         history=History(stream.reading),
         old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),
+        federation=cores.federation,
         rooms=Rooms(config, database, stream.rooms, stream.sender),
         membership=Membership(database, stream),
         filters=Filters(database),
@@ -215,13 +221,6 @@ def _parts(
         account_data=AccountData(database, stream.writer),
         media=cores.media,
         receipts=Receipts(database, stream),
-        published_keys=PublishedKeys(
-            database,
-            remote,
-            stream.sender.signer,
-            config.federation.old_signing_keys,
-            now_ms,
-        ),
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         device_keys=DeviceKeys(
             database,

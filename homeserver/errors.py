@@ -189,3 +189,15 @@ class BadGateway(MatrixError):
     """Another server gave us no useful answer."""
 
     status = 502
+
+
+class UnableToAuthoriseJoin(MatrixError):
+    """We can't tell whether a restricted room's conditions are met: ask another server."""
+
+    errcode = "M_UNABLE_TO_AUTHORISE_JOIN"
+
+
+class UnableToGrantJoin(MatrixError):
+    """The conditions are met, but none of our users may let anybody in: ask another server."""
+
+    errcode = "M_UNABLE_TO_GRANT_JOIN"

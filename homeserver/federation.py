@@ -10,6 +10,7 @@ from homeserver.http.federation.parts import FederationParts
 from homeserver.remote.core import RemoteCore
 from homeserver.services.incoming_edus import IncomingEdus
 from homeserver.services.published_keys import PublishedKeys
+from homeserver.services.resident import Resident
 from homeserver.store.database import Database
 from homeserver.stream import inbound as stream_inbound
 from homeserver.stream.core import StreamCore
@@ -33,6 +34,7 @@ def build(ground: Ground) -> FederationParts:
     return FederationParts(
         inbound=inbound,
         edus=IncomingEdus(stream, inbound.incoming),
+        resident=Resident(database, stream, inbound),
         published_keys=PublishedKeys(
             database, remote, stream.sender.signer, config.federation.old_signing_keys, now_ms
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeserver.config import Config
+from homeserver.http.federation.parts import FederationParts
 from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
 from homeserver.services.account_data import AccountData
@@ -20,7 +21,6 @@ from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
-from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
@@ -50,7 +50,7 @@ class Parts:
     account_data: AccountData
     receipts: Receipts
     media: MediaParts
-    published_keys: PublishedKeys
+    federation: FederationParts
     push_rule_settings: PushRuleSettings
     rate_limits: RateLimits
     sessions: Sessions

@@ -34,6 +34,8 @@ from homeserver.http.client import (
 from homeserver.http.endpoint import Endpoints
 from homeserver.http.federation import keys, queries, version
 from homeserver.http.federation import media as federation_media
+from homeserver.http.federation import keys, queries, transactions, version
+from homeserver.http.federation import membership as federation_membership
 from homeserver.http.federation import openid as federation_openid
 from homeserver.http.media import downloads as media_downloads
 from homeserver.http.media import uploads as media_uploads
@@ -74,6 +76,8 @@ ROUTES: tuple[Endpoints, ...] = (
     admin_registration.endpoints,
     keys.endpoints,
     queries.endpoints,
+    transactions.endpoints,
+    federation_membership.endpoints,
     version.endpoints,
     monitoring.health,
     monitoring.metrics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 
@@ -103,5 +103,5 @@ class IncomingEdus:
         return room if await self._incoming.is_allowed(room, origin) else None
 
 
-def _is_of(user_id: Any, origin: str) -> bool:
+def _is_of(user_id: Any, origin: str) -> TypeGuard[str]:
     return is_user_id(user_id) and server_name_of(user_id) == origin

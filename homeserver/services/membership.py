@@ -10,7 +10,6 @@ from dataclasses import replace
 from homeserver.errors import Forbidden, InvalidParam, NotFound, UnknownError
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_user_id, server_name_of
-from homeserver.protocol.power_levels import PowerLevels, power_levels_of
 from homeserver.requester import Requester
 from homeserver.store import profiles as profile_store
 from homeserver.store.database import Database
@@ -18,6 +17,7 @@ from homeserver.stream.changes import MembershipChange
 from homeserver.stream.core import StreamCore
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import member_content
+from homeserver.stream.restricted_joins import RestrictedJoins
 from homeserver.stream.send import Draft
 from homeserver.stream.stored_event import StoredEvent
 
@@ -33,6 +33,7 @@ class Membership:
         self._users = stream.users
         self._sender = stream.sender
         self._writer = stream.writer
+        self._restricted = RestrictedJoins(database, stream.rooms)
 
     async def join(self, requester: Requester, room_id: str, content: JsonObject) -> None:
         """Join a room. `content` is what the client adds (`reason`). Raises Forbidden, NotFound."""
@@ -40,7 +41,7 @@ class Membership:
         user_id = requester.user_id
         if room.membership_of(user_id) == "join":
             return
-        authoriser = await self._authoriser(room, user_id)
+        authoriser = await self._restricted.authoriser(room, user_id, Forbidden)
         own = {"join_authorised_via_users_server": authoriser} if authoriser else {}
         await self._change(room_id, user_id, user_id, "join", {**content, **own})
 
@@ -136,65 +137,6 @@ class Membership:
                 profile = await profile_store.get(connection, user_id)
         full = {**content, **member_content(membership, profile)}
         return await self._sender.send(room_id, Draft(sender, MEMBER, full, user_id))
-
-    async def _authoriser(self, room: LiveRoom, user_id: str) -> str | None:
-        """For a restricted room: who of our users vouches for the one who joins, if it is needed.
-
-        client-server-api#restricted-rooms. Raises Forbidden if no condition is met.
-        """
-        if room.membership_of(user_id) in ("invite", "join"):
-            return None
-        allow = await self._restrictions(room)
-        if allow is None:
-            return None
-        user = await self._users.get(user_id)
-        joined = set(user.joined_rooms())
-        if not any(rule in joined for rule in allow):
-            raise Forbidden("You are in none of the rooms whose members may join this room")
-        power = await self._power_levels(room)
-        for member in sorted(room.joined_local, key=power.user, reverse=True):
-            if power.user(member) >= power.invite:
-                return member
-        raise Forbidden("Nobody on this server may let you into this room")
-
-    async def _restrictions(self, room: LiveRoom) -> list[str] | None:
-        """The rooms whose members may join, or None if joining isn't restricted in this way."""
-        content = await self._content(room, "m.room.join_rules")
-        join_rule = content.get("join_rule")
-        restricted = (join_rule == "restricted" and room.rules.restricted_joins) or (
-            join_rule == "knock_restricted" and room.rules.knock_restricted
-        )
-        if not restricted:
-            return None
-        allow = content.get("allow")
-        return [
-            rule["room_id"]
-            for rule in (allow if isinstance(allow, list) else [])
-            if isinstance(rule, dict)
-            and rule.get("type") == "m.room_membership"
-            and isinstance(rule.get("room_id"), str)
-        ]
-
-    async def _content(self, room: LiveRoom, event_type: str) -> JsonObject:
-        stored = await self._state_event(room, event_type)
-        return {} if stored is None else stored.content
-
-    async def _power_levels(self, room: LiveRoom) -> PowerLevels:
-        create = await self._state_event(room, "m.room.create")
-        levels = await self._state_event(room, "m.room.power_levels")
-        assert create is not None
-        return power_levels_of(room.rules, create.event, None if levels is None else levels.event)
-
-    async def _state_event(self, room: LiveRoom, event_type: str) -> StoredEvent | None:
-        event_id = room.state.get((event_type, ""))
-        if event_id is None:
-            return None
-        stored = self._rooms.events.peek(event_id)
-        if stored is not None:
-            return stored
-        async with self._database.connection() as connection:
-            found = await self._rooms.events.get_many(connection, [event_id], self._rooms.rules_of)
-        return found.get(event_id)
 
 
 def _require_user_id(user_id: str) -> None:

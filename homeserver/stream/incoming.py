@@ -115,6 +115,10 @@ class Incoming:
             outcomes[one.event.event_id] = _outcome(one)
         return outcomes
 
+    async def take_event(self, origin: str, event: Event) -> str | None:
+        """Deal with one verified event at once: what is wrong with it, or None."""
+        return await self._enqueue(origin, event).done
+
     async def _queue(
         self, origin: str, pdus: Sequence[Any]
     ) -> tuple[list[Waiting], dict[str, str | None]]:

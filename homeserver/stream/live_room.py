@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections import ChainMap, OrderedDict
+from collections import ChainMap, Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from immutables import Map
 
+from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.state_resolution import AuthGraph
 from homeserver.store.events import LOWEST_ORDER, ORDER_STEP
@@ -68,6 +69,7 @@ class LiveRoom:
     needed: dict[str, StoredEvent] = field(default_factory=dict)
     dropped: bool = False
     joined_local: set[str] = field(default_factory=set)
+    joined_servers: Counter[str] = field(default_factory=Counter)
     joined_count: int = 0
     invited_count: int = 0
     windows: dict[object, object] = field(default_factory=dict)
@@ -173,6 +175,10 @@ class LiveRoom:
     def _count(self, row: MembershipRow, step: int) -> None:
         if row.membership == "join":
             self.joined_count += step
+            server_name = server_name_of(row.user_id)
+            self.joined_servers[server_name] += step
+            if not self.joined_servers[server_name]:
+                del self.joined_servers[server_name]
             if row.is_local and step > 0:
                 self.joined_local.add(row.user_id)
             else:

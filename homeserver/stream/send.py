@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from immutables import Map
@@ -129,6 +130,25 @@ class Sender:
                 if not room.dropped:
                     yield room
                     return
+    async def template(self, room_id: str, draft: Draft) -> JsonObject:
+        """The PDU of a draft without hashes and signatures, for another server to sign.
+
+        Raises NotFound, Forbidden (the auth rules say why).
+        """
+        room = await self._rooms.get(room_id)
+        if room is None:
+            raise NotFound("We don't have this room")
+        async with room.lock:
+            if room.dropped:
+                raise Unavailable("The room is being read again. Try again in a moment.")
+            await self._load_needed(room, [draft])
+            auth = self._auth_events(room, draft)
+            event = self._event(room, draft, list(auth.values()))
+        self._check(room, event, auth)
+        pdu = event.pdu
+        for key in ("hashes", "signatures", "event_id"):
+            pdu.pop(key, None)
+        return pdu
 
     async def create_room(self, version: str, drafts: Sequence[Draft]) -> list[StoredEvent]:
         """Make a room of these drafts, the first being its create event, in one transaction.
@@ -210,6 +230,13 @@ class Sender:
         """The event of a draft on the room's head, which advances. No await in here."""
         auth = self._auth_events(room, draft)
         event = self._event(room, draft, list(auth.values()))
+        self._check(room, event, auth)
+        redacts = self._redaction_target(room, event)
+        number = self._writer.allocate()
+        return self._advance(room, event, number, auth, transaction, redacts)
+
+    def _check(self, room: LiveRoom, event: Event, auth: Mapping[StateKey, StoredEvent]) -> None:
+        """Raises Forbidden unless the auth rules allow the event."""
         try:
             check_event(room.rules, event, {key: s.event for key, s in auth.items()})
         except Rejected as rejected:

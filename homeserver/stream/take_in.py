@@ -12,7 +12,7 @@ from homeserver.protocol.events import Event
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import StateGroupRow
-from homeserver.stream.changes import EventChange, StateChange
+from homeserver.stream.changes import EventChange, StateChange, bump_position
 from homeserver.stream.event_sources import EventSource
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.judge import Judged
@@ -200,7 +200,12 @@ class _Building:
         if not self._judged.is_accepted:
             return None
         return HeadRow(
-            self._room.number, head.forward_extremities, head.depth, head.state_group, position
+            self._room.number,
+            head.forward_extremities,
+            head.depth,
+            head.state_group,
+            position,
+            bump_position(self._judged.event.type, position),
         )
 
     def _row(self, number: int, position: int, before_group: int) -> EventRow:

@@ -26,7 +26,7 @@ class KeyQuery(msgspec.Struct):
 @endpoints.get("/server", also=("/server/{key_id}",), auth=Auth.NONE)
 async def published_keys(call: Call, key_id: str = "") -> JsonObject:
     """server-server-api#get_matrixkeyv2server"""
-    return call.parts.published_keys.ours()
+    return call.parts.federation.published_keys.ours()
 
 
 @endpoints.get("/query/{server_name}", also=("/query/{server_name}/{key_id}",), auth=Auth.NONE)
@@ -34,7 +34,9 @@ async def query_keys_of_a_server(call: Call, server_name: str, key_id: str = "")
     """server-server-api#get_matrixkeyv2queryservername"""
     until = call.query_int("minimum_valid_until_ts", now_ms())
     wanted = {key_id: until} if key_id else {}
-    return {"server_keys": await call.parts.published_keys.of_servers({server_name: wanted})}
+    return {
+        "server_keys": await call.parts.federation.published_keys.of_servers({server_name: wanted})
+    }
 
 
 @endpoints.post("/query", auth=Auth.NONE)
@@ -49,4 +51,4 @@ async def query_keys(call: Call, body: KeyQuery) -> dict[str, Any]:
         }
         for server_name, of_server in body.server_keys.items()
     }
-    return {"server_keys": await call.parts.published_keys.of_servers(criteria)}
+    return {"server_keys": await call.parts.federation.published_keys.of_servers(criteria)}

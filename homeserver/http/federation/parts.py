@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from homeserver.services.incoming_edus import IncomingEdus
 from homeserver.services.published_keys import PublishedKeys
+from homeserver.services.resident import Resident
 from homeserver.stream.inbound import Inbound
 
 
@@ -16,3 +17,4 @@ class FederationParts:
     inbound: Inbound
     edus: IncomingEdus
     published_keys: PublishedKeys
+    resident: Resident

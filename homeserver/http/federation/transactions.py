@@ -28,8 +28,9 @@ async def send_transaction(call: Call, txn_id: str, body: TransactionBody) -> Js
     """server-server-api#put_matrixfederationv1sendtxnid"""
     if len(body.pdus) > MAX_PDUS or len(body.edus) > MAX_EDUS:
         raise BadJson(f"A transaction holds at most {MAX_PDUS} PDUs and {MAX_EDUS} EDUs")
-    outcomes = await call.parts.inbound.incoming.take(call.origin, body.pdus)
-    await call.parts.edus.take(call.origin, body.edus)
+    federation = call.parts.federation
+    outcomes = await federation.inbound.incoming.take(call.origin, body.pdus)
+    await federation.edus.take(call.origin, body.edus)
     return {
         "pdus": {
             event_id: {} if problem is None else {"error": problem}

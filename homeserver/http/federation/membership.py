@@ -1,0 +1,81 @@
+"""Users of other servers join, leave and knock on rooms that we are in."""
+
+from __future__ import annotations
+
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints, Resource
+from homeserver.http.rate_limits import Limit
+from homeserver.json_types import JsonObject
+from homeserver.services.resident import SignedMembership
+
+endpoints = Endpoints("/_matrix/federation", ("v1",), Resource.FEDERATION)
+
+
+@endpoints.get("/make_join/{room_id}/{user_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def make_join(call: Call, room_id: str, user_id: str) -> JsonObject:
+    """server-server-api#get_matrixfederationv1make_joinroomiduserid"""
+    # The parameter "defaults to [1]".
+    versions = call.query_list("ver") or ["1"]
+    resident = call.parts.federation.resident
+    return await resident.make(call.origin, room_id, user_id, "join", versions)
+
+
+@endpoints.get("/make_leave/{room_id}/{user_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def make_leave(call: Call, room_id: str, user_id: str) -> JsonObject:
+    """server-server-api#get_matrixfederationv1make_leaveroomiduserid"""
+    resident = call.parts.federation.resident
+    return await resident.make(call.origin, room_id, user_id, "leave", None)
+
+
+@endpoints.get("/make_knock/{room_id}/{user_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def make_knock(call: Call, room_id: str, user_id: str) -> JsonObject:
+    """server-server-api#get_matrixfederationv1make_knockroomiduserid"""
+    versions = call.query_list("ver") or ["1"]
+    resident = call.parts.federation.resident
+    return await resident.make(call.origin, room_id, user_id, "knock", versions)
+
+
+@endpoints.put(
+    "/send_join/{room_id}/{event_id}",
+    versions=("v2",),
+    auth=Auth.FEDERATION,
+    limit=Limit.FEDERATION,
+)
+async def send_join(call: Call, room_id: str, event_id: str, body: JsonObject) -> JsonObject:
+    """server-server-api#put_matrixfederationv2send_joinroomideventid"""
+    signed = SignedMembership(call.origin, room_id, event_id, "join", body)
+    omit_members = call.query_bool("omit_members")
+    return await call.parts.federation.resident.send_join(signed, omit_members)
+
+
+@endpoints.put("/send_join/{room_id}/{event_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def send_join_v1(call: Call, room_id: str, event_id: str, body: JsonObject) -> list[object]:
+    """server-server-api#put_matrixfederationv1send_joinroomideventid (removed in v1.18)"""
+    signed = SignedMembership(call.origin, room_id, event_id, "join", body)
+    return [200, await call.parts.federation.resident.send_join(signed, False)]
+
+
+@endpoints.put(
+    "/send_leave/{room_id}/{event_id}",
+    versions=("v2",),
+    auth=Auth.FEDERATION,
+    limit=Limit.FEDERATION,
+)
+async def send_leave(call: Call, room_id: str, event_id: str, body: JsonObject) -> JsonObject:
+    """server-server-api#put_matrixfederationv2send_leaveroomideventid"""
+    signed = SignedMembership(call.origin, room_id, event_id, "leave", body)
+    return await call.parts.federation.resident.send_leave(signed)
+
+
+@endpoints.put("/send_leave/{room_id}/{event_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def send_leave_v1(call: Call, room_id: str, event_id: str, body: JsonObject) -> list[object]:
+    """server-server-api#put_matrixfederationv1send_leaveroomideventid (removed in v1.18)"""
+    signed = SignedMembership(call.origin, room_id, event_id, "leave", body)
+    return [200, await call.parts.federation.resident.send_leave(signed)]
+
+
+@endpoints.put("/send_knock/{room_id}/{event_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def send_knock(call: Call, room_id: str, event_id: str, body: JsonObject) -> JsonObject:
+    """server-server-api#put_matrixfederationv1send_knockroomideventid"""
+    signed = SignedMembership(call.origin, room_id, event_id, "knock", body)
+    return await call.parts.federation.resident.send_knock(signed)

@@ -1,0 +1,186 @@
+"""PDUs come in: what becomes of good ones and bad ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+from tests.support.client import Client, Refused, bodies, timeline
+from tests.support.peer import Peer
+from tests.support.remote_room import RemoteRoom
+from tests.support.server import RunningServer
+
+EVERYBODY_MAY = {"users_default": 100}
+
+
+async def joined_room(
+    server: RunningServer, peer: Peer, version: str = "12", **options: object
+) -> tuple[Client, RemoteRoom]:
+    """A public room of ours that a user of the peer's is in."""
+    alice = await server.user()
+    room_id = await alice.create_room(preset="public_chat", room_version=version, **options)
+    room = RemoteRoom(peer, room_id, f"@bob:{peer.server_name}")
+    await room.join()
+    await alice.sync()
+    return alice, room
+
+
+async def is_shown(client: Client, room: RemoteRoom, event_id: str) -> bool:
+    try:
+        await client.event(room.room_id, event_id)
+    except Refused:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("version", list(ROOM_VERSIONS))
+async def test_a_remote_user_joins_and_speaks(
+    server: RunningServer, peer: Peer, version: str
+) -> None:
+    alice, room = await joined_room(server, peer, version)
+    member = await alice.state(room.room_id, "m.room.member", room.user_id)
+    assert member["membership"] == "join"
+    event = await room.say("hello")
+    shown = await alice.sync_until_event(room.room_id, event.event_id)
+    assert shown["content"]["body"] == "hello"
+    assert shown["sender"] == room.user_id
+
+
+async def test_a_message_and_its_answer(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    await room.say("one")
+    await alice.send(room.room_id, "two")
+    await room.say("three")  # on a fork: the peer has not seen "two"
+    answer = await alice.messages(room.room_id)
+    assert bodies(answer["chunk"])[:3] == ["three", "two", "one"]
+
+
+async def test_a_repeated_transaction_changes_nothing(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    event = await room.say("once")
+    assert await room.send(event) == {event.event_id: {}}
+    answer = await alice.messages(room.room_id)
+    assert bodies(answer["chunk"]).count("once") == 1
+
+
+async def test_a_transaction_in_disorder_is_put_in_order(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    events = []
+    for text in ("one", "two", "three"):
+        events.append(room.message(text))
+        room.add(events[-1])
+    await room.send(*reversed(events))
+    answer = await alice.sync()
+    assert bodies(timeline(answer, room.room_id)) == ["one", "two", "three"]
+
+
+async def test_an_event_with_a_wrong_signature_is_dropped(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    pdu = room.message("forged").pdu
+    pdu["signatures"] = {peer.server_name: {"ed25519:peer": "A" * 86}}
+    [(event_id, result)] = (await room.send(pdu)).items()
+    assert "signature" in result["error"]
+    assert not await is_shown(alice, room, event_id)
+
+
+async def test_an_event_with_a_wrong_hash_is_redacted(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    event = room.message("original")
+    pdu = event.pdu
+    pdu["content"]["body"] = "tampered with"
+    assert await room.send(pdu) == {event.event_id: {}}
+    shown = await alice.event(room.room_id, event.event_id)
+    assert shown["content"] == {}
+
+
+async def test_an_event_that_its_sender_may_not_send_is_rejected(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    event = room.make("m.room.name", {"name": "mine"}, state_key="")
+    assert await room.send(event) == {event.event_id: {}}
+    assert not await is_shown(alice, room, event.event_id)
+    with pytest.raises(Refused):
+        await alice.state(room.room_id, "m.room.name")
+    # What follows a rejected event may be fine.
+    room.add(event)
+    del room.state["m.room.name", ""]
+    after = await room.say("after the rejected one")
+    assert await is_shown(alice, room, after.event_id)
+
+
+async def test_wrong_auth_events_reject_an_event(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    wrong = room.state["m.room.history_visibility", ""]
+    event = room.message("by the wrong rights", auth_events=[wrong])
+    await room.send(event)
+    assert not await is_shown(alice, room, event.event_id)
+
+
+async def test_who_was_banned_meanwhile_is_soft_failed(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    before = list(room.heads)
+    await alice.ban(room.room_id, room.user_id)
+    event = room.message("I was never banned", prev_events=before)
+    assert await room.send(event) == {event.event_id: {}}
+    assert bodies(timeline(await alice.sync(), room.room_id)) == []
+    assert not await is_shown(alice, room, event.event_id)
+
+
+async def test_too_large_events_are_refused_one_by_one(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    good = room.message("small")
+    bad = good.pdu
+    bad["content"] = {"body": "x" * 70_000}
+    results = await room.send(bad, good)
+    assert results[good.event_id] == {}
+    assert await is_shown(alice, room, good.event_id)
+
+
+async def test_two_names_on_two_branches_are_resolved(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer, power_level_content_override=EVERYBODY_MAY)
+    fork, state = list(room.heads), dict(room.state)
+    first = room.make("m.room.topic", {"topic": "first"}, state_key="")
+    room.add(first)
+    room.heads, room.state = fork, state
+    second = room.make("m.room.topic", {"topic": "second"}, state_key="")
+    room.heads = [first.event_id, second.event_id]
+    room.events[second.event_id] = second
+    merge = room.message("merged")
+    await room.send(first, second, merge)
+    topic = (await alice.state(room.room_id, "m.room.topic"))["topic"]
+    assert topic in ("first", "second")
+    assert await is_shown(alice, room, merge.event_id)
+    await server.restart()
+    server.moved(alice)
+    assert (await alice.state(room.room_id, "m.room.topic"))["topic"] == topic
+
+
+async def test_a_remote_topic_shows_in_sync(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer, power_level_content_override=EVERYBODY_MAY)
+    event = room.make("m.room.topic", {"topic": "ours"}, state_key="")
+    room.add(event)
+    await room.send(event)
+    shown = await alice.sync_until_event(room.room_id, event.event_id)
+    assert shown["content"] == {"topic": "ours"}
+
+
+async def test_a_server_that_is_not_in_the_room_is_refused(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    event = room.message("by a stranger", sender=f"@eve:{peer.server_name}")
+    await room.send(event)
+    assert not await is_shown(alice, room, event.event_id)
+
+
+async def test_a_server_acl_keeps_a_server_out(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    acl = {"allow": ["*"], "deny": ["127.0.0.*"]}
+    await alice.set_state(room.room_id, "m.room.server_acl", acl)
+    event = room.message("let me in")
+    results = await room.send(event)
+    assert "error" in results[event.event_id]
+    assert not await is_shown(alice, room, event.event_id)
