@@ -91,6 +91,7 @@ class Cores:
     """What runs already when the other parts are built."""
 
     stream: StreamCore
+    remote: RemoteCore
     federation: FederationParts
     media: MediaParts
 
@@ -116,7 +117,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         federation = build_federation(Ground(config, database, stream, remote))
         await federation.inbound.incoming.start()
         stack.push_async_callback(federation.inbound.incoming.stop)
-        cores = Cores(stream=stream, federation=federation, media=media)
+        cores = Cores(stream, remote, federation, media)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         doors = Doors(
@@ -226,7 +227,7 @@ def _parts(
             database,
             stream.device_lists,
             stream.key_counts,
-            remote.client,
+            cores.remote.client,
             config.server_name,
         ),
         to_device=ToDevice(database, stream.writer, config.server_name, now_ms),

@@ -32,9 +32,8 @@ from homeserver.http.client import (
     voip,
 )
 from homeserver.http.endpoint import Endpoints
-from homeserver.http.federation import keys, queries, version
-from homeserver.http.federation import media as federation_media
 from homeserver.http.federation import keys, queries, transactions, version
+from homeserver.http.federation import media as federation_media
 from homeserver.http.federation import membership as federation_membership
 from homeserver.http.federation import openid as federation_openid
 from homeserver.http.media import downloads as media_downloads

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from immutables import Map
@@ -130,6 +129,7 @@ class Sender:
                 if not room.dropped:
                     yield room
                     return
+
     async def template(self, room_id: str, draft: Draft) -> JsonObject:
         """The PDU of a draft without hashes and signatures, for another server to sign.
 
@@ -231,7 +231,7 @@ class Sender:
         auth = self._auth_events(room, draft)
         event = self._event(room, draft, list(auth.values()))
         self._check(room, event, auth)
-        redacts = self._redaction_target(room, event)
+        redacts = self._redaction_target(room, event, draft.redacts_only_own)
         number = self._writer.allocate()
         return self._advance(room, event, number, auth, transaction, redacts)
 
@@ -241,9 +241,6 @@ class Sender:
             check_event(room.rules, event, {key: s.event for key, s in auth.items()})
         except Rejected as rejected:
             raise Forbidden(rejected.reason) from None
-        redacts = self._redaction_target(room, event, draft.redacts_only_own)
-        number = self._writer.allocate()
-        return self._advance(room, event, number, auth, transaction, redacts)
 
     def _auth_events(self, room: LiveRoom, draft: Draft) -> dict[StateKey, StoredEvent]:
         state = room.head.state

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from homeserver.store import account_data as account_data_store
+from homeserver.store import backward_extremities as gap_store
 from homeserver.store import device_keys as device_key_store
 from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
-from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import rooms as room_store

@@ -224,7 +224,7 @@ class _Building:
             state_group=before_group,
             replaces=None if replaced is None else replaced.number,
             auth_events=judged.auth,
-            flags=judged.flags | self._resolved_flag(),
+            flags=int(judged.flags | self._resolved_flag()),
             redacted_by=None if self._outlier is None else self._outlier.redacted_by,
             json=event.json,
         )
