@@ -1,0 +1,1 @@
+"""`make bench`: what the hot path costs on this machine."""
