@@ -51,6 +51,7 @@ from homeserver.services.profiles import Profiles
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
+from homeserver.services.relations import Relations
 from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
@@ -212,6 +213,7 @@ def _parts(
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
         history=History(stream.reading),
+        relations=Relations(stream.reading, stream.ignored_users),
         old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),
         federation=cores.federation,

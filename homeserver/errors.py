@@ -127,6 +127,10 @@ class IncompatibleRoomVersion(MatrixError):
     errcode = "M_INCOMPATIBLE_ROOM_VERSION"
 
 
+class DuplicateAnnotation(MatrixError):
+    errcode = "M_DUPLICATE_ANNOTATION"
+
+
 class UserDeactivated(MatrixError):
     status = 403
     errcode = "M_USER_DEACTIVATED"

@@ -24,6 +24,7 @@ from homeserver.services.profiles import Profiles
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
+from homeserver.services.relations import Relations
 from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
@@ -42,6 +43,7 @@ class Parts:
     stream: StreamCore
     rooms: Rooms
     history: History
+    relations: Relations
     old_sync: OldSync
     room_state: RoomState
     membership: Membership

@@ -46,17 +46,30 @@ class Narrowing:
     senders: list[str] | None = None
     not_senders: list[str] | None = None
     contains_url: bool = False
+    related_by_types: list[str] | None = None
+    related_by_senders: list[str] | None = None
 
 
-Found = list[tuple[EventRow, str | None]]
-"""Events, each with the transaction id with which the owner's device sent it, if it did."""
+@dataclass(frozen=True, slots=True)
+class FoundEvent:
+    """An event, the transaction id with which the owner's device sent it (if it did), and whether
+    other events relate to it in a way that is bundled."""
+
+    row: EventRow
+    transaction_id: str | None
+    has_children: bool
+
+
+Found = list[FoundEvent]
 
 _PAGE = f"""
 SELECT {EVENT_COLUMNS},
        CASE WHEN e.sender = $5 THEN
            (SELECT t.transaction_id FROM sent_transactions t
             WHERE t.number = e.number AND t.user_id = $5 AND t.device_id = $6)
-       END
+       END,
+       EXISTS (SELECT FROM relations r WHERE r.parent_id = e.event_id
+                 AND r.rel_type IN ('m.replace', 'm.thread', 'm.reference'))
 FROM events e
 WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
 """  # noqa: S608 - constants
@@ -67,6 +80,10 @@ _NARROWED = """
   AND ($9::text[] IS NULL OR e.sender = ANY($9))
   AND ($10::text[] IS NULL OR e.sender <> ALL($10))
   AND (NOT $11::boolean OR position('"url":'::bytea IN e.json) > 0)
+  AND ($12::text[] IS NULL AND $13::text[] IS NULL OR EXISTS (
+      SELECT FROM relations r
+      WHERE r.parent_id = e.event_id AND r.room_number = $1
+        AND ($12 IS NULL OR r.rel_type = ANY($12)) AND ($13 IS NULL OR r.sender = ANY($13))))
 """
 
 _END = {
@@ -106,12 +123,14 @@ async def narrowed_page(
         narrowing.senders,
         narrowing.not_senders,
         narrowing.contains_url,
+        narrowing.related_by_types,
+        narrowing.related_by_senders,
     )
     return _found(records)
 
 
 def _found(records: Iterable[asyncpg.Record]) -> Found:
-    return [(event_row(record), record[-1]) for record in records]
+    return [FoundEvent(event_row(record), record[-2], record[-1]) for record in records]
 
 
 async def order_at(connection: Connection, stretch: Stretch) -> int | None:

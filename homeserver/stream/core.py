@@ -9,10 +9,12 @@ from homeserver.config import Caches
 from homeserver.histogram import Histogram
 from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
+from homeserver.stream.bundles import Bundles
 from homeserver.stream.device_list_log import DeviceListLog
 from homeserver.stream.device_lists import DeviceLists
 from homeserver.stream.event_cache import EventCache
 from homeserver.stream.facts import ListedRooms
+from homeserver.stream.ignored_users import IgnoredUsers
 from homeserver.stream.inboxes import Inboxes
 from homeserver.stream.key_counts import KeyCounts
 from homeserver.stream.live_rooms import LiveRooms
@@ -24,6 +26,7 @@ from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.sections.device_lists import device_lists_section
 from homeserver.stream.sections.one_time_keys import one_time_keys_section
 from homeserver.stream.sections.to_device import to_device_section
+from homeserver.stream.sections.windows import Windows
 from homeserver.stream.send import Sender
 from homeserver.stream.sliding.encryption import e2ee_extension, to_device_extension
 from homeserver.stream.sliding.sync import SlidingSync
@@ -52,6 +55,7 @@ class StreamCore:
     sliding_sync: SlidingSync
     typing: Typing
     reading: Reading
+    ignored_users: IgnoredUsers
     inboxes: Inboxes
     key_counts: KeyCounts
     device_lists: DeviceLists
@@ -82,21 +86,25 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     users = LiveUsers(database, lambda: writer.position, OWNER_OF, capacity=caches.users)
     push_rules = LivePushRules(database, capacity=caches.users)
     listed = ListedRooms(database)
+    ignored_users = IgnoredUsers(database, capacity=caches.users)
+    bundles = Bundles(database, rooms, ignored_users)
+    windows = Windows(database, rooms, bundles)
     transactions = SentTransactions(database)
     notifier = Notifier(concerned(rooms))
     inboxes = Inboxes(database, now_ms, capacity=caches.users)
     key_counts = KeyCounts(database, capacity=caches.users)
     device_list_log = DeviceListLog(rooms)
     device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
-    sync = Sync(database, rooms, users, writer, notifier)
+    sync = Sync(database, rooms, users, writer, notifier, windows)
     key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
     sync.sections += [to_device_section(inboxes), *key_sections]
-    sliding_sync = SlidingSync(database, rooms, users, listed, notifier, writer)
+    sliding_sync = SlidingSync(windows, rooms, users, listed, notifier, writer)
     sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
-    for applying in (device_list_log, rooms, users, listed, push_rules, inboxes, key_counts):
+    of_users = (push_rules, ignored_users, inboxes)
+    for applying in (device_list_log, rooms, users, listed, *of_users, key_counts):
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
-    for failing in (rooms, users, listed, push_rules, inboxes, transactions):
+    for failing in (rooms, users, listed, *of_users, transactions):
         writer.on_failure(failing.fail)
     return StreamCore(
         writer=writer,
@@ -110,7 +118,8 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         sync=sync,
         sliding_sync=sliding_sync,
         typing=Typing(writer),
-        reading=reading_rooms.build(database, rooms, writer, now_ms),
+        reading=reading_rooms.build(database, rooms, writer, bundles, now_ms),
+        ignored_users=ignored_users,
         inboxes=inboxes,
         key_counts=key_counts,
         device_lists=device_lists,

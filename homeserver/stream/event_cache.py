@@ -37,6 +37,11 @@ class EventCache:
             self._events.popitem(last=False)
         return known
 
+    def renew(self, stored: StoredEvent) -> None:
+        """Keep an event that was just committed, whoever may have read it a moment too early."""
+        self._events[stored.event_id] = stored
+        self.put(stored)
+
     def drop(self, event_id: str) -> None:
         """Forget an event whose commit failed."""
         self._events.pop(event_id, None)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from immutables import Map
 
+from homeserver.protocol.relations import AGGREGATED
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
@@ -36,6 +37,7 @@ from homeserver.stream.live_room import (
     TimelineEntry,
     state_difference,
 )
+from homeserver.stream.relations import relation_row
 from homeserver.stream.stored_event import StoredEvent
 
 _ROOM_CHANGES = frozenset((MembershipChange, ReceiptChange, TypingChange))
@@ -61,6 +63,7 @@ class LiveRooms:
         self.events = events
         self.group_states = GroupStates()
         self.changed_floor = 0
+        self.relations_seen = 0
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -160,12 +163,15 @@ class LiveRooms:
 
     def _apply_event(self, change: EventChange) -> None:
         room = self._rooms.get(change.room_id)
-        if change.was_outlier:
-            self.events.drop(change.stored.event_id)
-        stored = self.events.put(change.stored)
+        stored = change.stored
+        self.events.renew(stored)
+        relation = relation_row(change)
+        if relation is not None and relation.rel_type in AGGREGATED:
+            self.relations_seen += 1
+            for parent in self._held(room, relation.parent_id):
+                parent.has_children = True
         if change.redacts is not None:
-            target = self.events.peek(change.redacts)
-            if target is not None:
+            for target in self._held(room, change.redacts):
                 target.redact_with(stored)
                 if room is not None:
                     room.redacted(target)
@@ -180,6 +186,13 @@ class LiveRooms:
         if room is not None:
             for row in change.rows:
                 room.pending.pop(row.event_id, None)
+
+    def _held(self, room: LiveRoom | None, event_id: str) -> set[StoredEvent]:
+        """An event as memory holds it: a timeline keeps what the cache has let go."""
+        held = {s for s in (self.events.peek(event_id),) if s is not None}
+        if room is not None:
+            held.update(e.stored for e in room.timeline if e.stored.event_id == event_id)
+        return held
 
     def _apply_to_room(self, change: Change) -> None:
         assert isinstance(change, MembershipChange | ReceiptChange | TypingChange)

@@ -336,6 +336,7 @@ class Sender:
         replaced = self._replaced(room, event)
         row = self._row(room, event, number, auth, replaced)
         stored = StoredEvent(row, room.rules, event)
+        stored.has_children = False
         if replaced is not None:
             stored.replace(replaced)
         room.pending[event.event_id] = stored

@@ -24,8 +24,9 @@ class StoredEvent:
     """One event of ours. Equal only to itself; shared by all who serve it.
 
     `redaction` is the event that redacted it, `transaction` the send of a local device that made
-    it. What it replaced in the room's state is kept as bytes: a link would keep the whole history
-    of that state alive.
+    it. `has_children`: whether other events relate to it in a way that is bundled, None if that
+    isn't known. What it replaced in the room's state is kept as bytes: a link would keep the whole
+    history of that state alive.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class StoredEvent:
         "_replaced",
         "event_id",
         "flags",
+        "has_children",
         "json",
         "number",
         "order",
@@ -66,6 +68,7 @@ class StoredEvent:
         self.rules = rules
         self.redaction: StoredEvent | None = None
         self.transaction: TransactionRow | None = None
+        self.has_children: bool | None = None
         self._event = event
         self._client: bytes | None = None
         self._replaced = b""

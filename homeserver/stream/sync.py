@@ -21,6 +21,7 @@ from homeserver.stream.sections.account_data import ByRoom, account_data_events,
 from homeserver.stream.sections.joined_rooms import JoinedRooms
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.other_rooms import LeftRooms, invited_rooms, knocked_rooms
+from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sync_request import (
     Part,
     SyncRequest,
@@ -64,6 +65,7 @@ class Sync:
         users: LiveUsers,
         writer: StreamWriter,
         notifier: Notifier,
+        windows: Windows,
     ) -> None:
         self._database = database
         self._rooms = rooms
@@ -71,7 +73,7 @@ class Sync:
         self._writer = writer
         self._notifier = notifier
         self._sent_members = SentMembers(LAZY_DEVICES)
-        self._joined = JoinedRooms(database, rooms, self._sent_members)
+        self._joined = JoinedRooms(database, rooms, self._sent_members, windows)
         self._left = LeftRooms(database, rooms)
         self.sections: list[Section] = []
 

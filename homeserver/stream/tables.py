@@ -12,6 +12,7 @@ from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
+from homeserver.store import relations as relation_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
 from homeserver.store import to_device as to_device_store
@@ -30,6 +31,7 @@ from homeserver.stream.changes import (
 )
 from homeserver.stream.facts import write_facts
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.relations import relation_row, relation_rows
 
 Users = Callable[[Any], Iterable[str]]
 
@@ -59,6 +61,11 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
     redactions = [(c.redacts, c.position) for c in changes if c.redacts is not None]
     if redactions:
         await event_store.mark_redacted(connection, redactions)
+    relations = relation_rows(changes)
+    if relations:
+        await relation_store.insert(connection, relations)
+    if redactions:
+        await relation_store.delete(connection, [event_id for event_id, _ in redactions])
 
 
 async def _write_gaps(connection: Connection, changes: Sequence[EventChange]) -> None:
@@ -146,6 +153,7 @@ def is_one_statement(changes: Sequence[Any]) -> bool:
             and not change.was_outlier
             and not change.missing
             and not change.fills_gap
+            and relation_row(change) is None
             for change in changes
         )
     return type(changes[0]) in _ONE_STATEMENT

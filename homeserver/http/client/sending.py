@@ -10,6 +10,7 @@ from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.stream.send import Draft, Transaction
+from homeserver.stream.stored_event import StoredEvent
 
 endpoints = Endpoints()
 
@@ -40,7 +41,7 @@ async def send_message_event_without_transaction(
     call: Call, room_id: str, event_type: str, body: JsonObject
 ) -> JsonObject:
     """The old form without a transaction id, which some clients and suites still use."""
-    stored = await call.parts.stream.sender.send(room_id, _message(call, event_type, body))
+    stored = await _send(call, room_id, _message(call, event_type, body), None)
     return {"event_id": stored.event_id}
 
 
@@ -140,6 +141,14 @@ async def _send_once(
     event_id = await call.parts.stream.transactions.once(
         Transaction(requester.user_id, device_id, txn_id),
         f"{room_id}/{endpoint}",
-        lambda transaction: call.parts.stream.sender.send(room_id, draft, transaction),
+        lambda transaction: _send(call, room_id, draft, transaction),
     )
     return {"event_id": event_id}
+
+
+async def _send(
+    call: Call, room_id: str, draft: Draft, transaction: Transaction | None
+) -> StoredEvent:
+    if "m.relates_to" in draft.content:
+        await call.parts.relations.check(call.requester, room_id, draft.type, draft.content)
+    return await call.parts.stream.sender.send(room_id, draft, transaction)

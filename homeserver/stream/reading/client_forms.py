@@ -10,8 +10,15 @@ from collections.abc import Sequence
 import msgspec
 
 from homeserver.clock import Clock
-from homeserver.protocol.client_events import age, membership, transaction_id, with_unsigned
+from homeserver.protocol.client_events import (
+    age,
+    membership,
+    relations,
+    transaction_id,
+    with_unsigned,
+)
 from homeserver.store.events import ORDER_STEP
+from homeserver.stream.bundles import Bundles, Form, Viewer
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.reading.readers import Reader, Readers
 from homeserver.stream.stored_event import StoredEvent
@@ -21,27 +28,37 @@ from homeserver.stream.transactions import transaction_id_of
 class ClientForms:
     """Encodes events for readers."""
 
-    def __init__(self, rooms: LiveRooms, readers: Readers, now: Clock) -> None:
+    def __init__(self, rooms: LiveRooms, readers: Readers, bundles: Bundles, now: Clock) -> None:
         self._rooms = rooms
         self._readers = readers
+        self._bundles = bundles
         self._now = now
 
     async def of(self, reader: Reader, events: Sequence[StoredEvent]) -> list[bytes]:
         """Events (which the reader may see) as they get them from everything but /sync."""
         await self._readers.learn_about(reader, events)
-        return await self.of_state(reader, events)
+        form = await self._form(reader, events)
+        bundles = await self._bundles.of(viewer_of(reader), {reader.room.number: events}, form)
+        if not bundles:
+            return [form(stored) for stored in events]
+        return [_with_bundle(form(s), bundles.get(s.event_id)) for s in events]
 
     async def of_state(self, reader: Reader, events: Sequence[StoredEvent]) -> list[bytes]:
         """The same for state: `unsigned.membership` only where it is known anyway.
 
         "[...] they MAY omit it if necessary (for example, if calculating the value is expensive"
         """
+        form = await self._form(reader, events)
+        return [form(stored) for stored in events]
+
+    async def _form(self, reader: Reader, events: Sequence[StoredEvent]) -> Form:
+        """How an event looks to a reader, without its bundle."""
         replaced = (order for s in events if (order := self._replaced_order(s)) is not None)
         if not all(map(reader.is_certain, replaced)):
             await self._readers.learn_history(reader)
         start = b'{"room_id":%b,' % msgspec.json.encode(reader.room.room_id)
         now = self._now()
-        return [start + self._one(reader, stored, now)[1:] for stored in events]
+        return lambda stored: start + self._one(reader, stored, now)[1:]
 
     def _one(self, reader: Reader, stored: StoredEvent, now: int) -> bytes:
         fragment = age(max(0, now - stored.origin_server_ts))
@@ -74,3 +91,12 @@ class ClientForms:
         if replaced is None or replaced.order is None:
             return stored.replaces * ORDER_STEP
         return replaced.order
+
+
+def viewer_of(reader: Reader) -> Viewer:
+    """A reader as the one who looks for relations."""
+    return Viewer(reader.user_id, {reader.room.number: reader.visible()})
+
+
+def _with_bundle(event: bytes, bundled: bytes | None) -> bytes:
+    return event if bundled is None else with_unsigned(event, relations(bundled))

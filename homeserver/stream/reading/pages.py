@@ -97,6 +97,9 @@ class Pages:
 
     def _from_memory(self, reader: Reader, asked: Asked) -> Page | None:
         """The page, if all that it could hold is in memory and certainly visible."""
+        definition = asked.matcher.definition
+        if definition.related_by_senders is not None or definition.related_by_rel_types is not None:
+            return None  # only the database knows
         room = reader.room
         floor = max(room.timeline_floor, reader.certain_from - 1)
         if not asked.backwards:
@@ -141,14 +144,18 @@ class Pages:
     ) -> tuple[list[StoredEvent], int]:
         """What one query finds in a span, and the place up to which it has read."""
         stretch = Stretch(reader.room.number, *span, wanted, asked.backwards)
+        relations_seen = self._rooms.relations_seen
         async with self._database.connection() as connection:
             found, read = await self._query(connection, reader, asked.matcher, stretch)
             events = await self._rooms.events.adopt(
-                connection, [row for row, _ in found], self._rooms.rules_of
+                connection, [each.row for each in found], self._rooms.rules_of
             )
-        for stored, (_, transaction_id) in zip(events, found, strict=True):
-            if transaction_id is not None and stored.transaction is None:
-                stored.transaction = _transaction(reader, stored, transaction_id)
+        quiet = relations_seen == self._rooms.relations_seen
+        for stored, each in zip(events, found, strict=True):
+            if each.transaction_id is not None and stored.transaction is None:
+                stored.transaction = _transaction(reader, stored, each.transaction_id)
+            if each.has_children or (quiet and stored.has_children is None):
+                stored.has_children = each.has_children
         await self._readers.learn_about(reader, events)
         visible = [stored for stored in events if reader.allows(stored)]
         return _matching(asked, reader.room, visible), read
@@ -199,7 +206,7 @@ def _read_up_to(stretch: Stretch, found: Found) -> int:
     """The place up to which a query has read: the span's own end if it found less than asked."""
     if len(found) < stretch.limit:
         return stretch.after + 1 if stretch.backwards else stretch.before
-    order = found[-1][0].timeline_order
+    order = found[-1].row.timeline_order
     assert order is not None
     return order if stretch.backwards else order + 1
 
@@ -221,15 +228,21 @@ def _narrowing(matcher: EventMatcher) -> Narrowing:
     return Narrowing(
         types=_without_wildcards(definition.types),
         not_types=_excluded(definition.not_types),
-        senders=None if definition.senders is None else list(definition.senders),
-        not_senders=None if definition.not_senders is None else list(definition.not_senders),
+        senders=_listed(definition.senders),
+        not_senders=_listed(definition.not_senders),
         contains_url=definition.contains_url is True,
+        related_by_types=_listed(definition.related_by_rel_types),
+        related_by_senders=_listed(definition.related_by_senders),
     )
 
 
 def _without_wildcards(names: Sequence[str] | None) -> list[str] | None:
     """Names to include, None if any of them is a pattern: then the matcher has to tell."""
     return None if names is None or any("*" in name for name in names) else list(names)
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def _excluded(names: Sequence[str] | None) -> list[str] | None:

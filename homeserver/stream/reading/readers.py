@@ -71,6 +71,12 @@ class Reader:
             return "join"
         return None if self.history is None else self.history.membership_at(order)
 
+    def visible(self) -> list[tuple[int, int]]:
+        """The orders that they may see, as far as it is known; both ends included."""
+        if self.history is None:
+            return [(self.certain_from, HIGHEST_ORDER)]
+        return self.history.ranges()
+
     def spans(self, span: Span) -> Sequence[Span]:
         """The parts of a span that may hold anything for them, in order."""
         if span[0] + 1 >= span[1]:

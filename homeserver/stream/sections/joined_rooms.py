@@ -43,10 +43,12 @@ class RoomAnswer(SeenWindow):
 class JoinedRooms:
     """The section's gatherer and encoder."""
 
-    def __init__(self, database: Database, rooms: LiveRooms, sent_members: SentMembers) -> None:
+    def __init__(
+        self, database: Database, rooms: LiveRooms, sent_members: SentMembers, windows: Windows
+    ) -> None:
         self._database = database
         self._rooms = rooms
-        self._windows = Windows(database, rooms)
+        self._windows = windows
         self._state = StateHistory(database)
         self._sent_members = sent_members
 
@@ -64,6 +66,7 @@ class JoinedRooms:
             for room in rooms.values()
         ]
         await self._windows.hide(request.user_id, answers)
+        await self._windows.bundle(request, answers)
         for answer in answers:
             answer.shown = await self._shown(request, answer, upto)
         events = await self._load_state_events(answers)
@@ -184,7 +187,7 @@ class JoinedRooms:
             return None
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
         members = [
-            (b'"timeline"', answer.window.encode(request, answer.history)),
+            (b'"timeline"', answer.window.encode(request, answer.history, answer.bundles)),
             (state_name, events_object(state)),
             (b'"account_data"', events_object(data)),
             (b'"ephemeral"', events_object(ephemeral)),

@@ -6,9 +6,17 @@ thrown away with the room's next change; nothing of one user goes into it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from homeserver.protocol.client_events import age, membership, transaction_id, with_unsigned
+from homeserver.protocol.client_events import (
+    age,
+    membership,
+    relations,
+    transaction_id,
+    with_unsigned,
+)
 from homeserver.protocol.filters import EventMatcher
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.stream.sections.room_state import MEMBER, Shown
@@ -49,34 +57,48 @@ class SharedWindow:
         self._encoded = b""
         self._encoded_second = -1
 
-    def encode(self, request: SyncRequest, history: VisibleHistory | None) -> bytes:
+    def encode(
+        self, request: SyncRequest, history: VisibleHistory | None, bundles: Mapping[str, bytes]
+    ) -> bytes:
         """The `timeline` object for a user; `history` is None if they were a member all along."""
         timeline = self.timeline
         return json_object(
             (
-                (b'"events"', self.events(request, history)),
+                (b'"events"', self.events(request, history, bundles)),
                 (b'"limited"', b"true" if timeline.limited else b"false"),
                 (b'"prev_batch"', encode(timeline.prev_batch)),
             )
         )
 
-    def events(self, request: SyncRequest, history: VisibleHistory | None) -> bytes:
-        """The events as a JSON array.
+    def events(
+        self, request: SyncRequest, history: VisibleHistory | None, bundles: Mapping[str, bytes]
+    ) -> bytes:
+        """The events as a JSON array; `bundles` has what is related to events, by their ids.
 
         They are encoded once a second at most, except for whom they hold something of their own.
         """
         own = (request.user_id, request.device_id) in self._owners
         projected = request.filter.event_fields is not None
-        if history is not None or own or projected:
-            return self._encode(request, history, own)
+        bundled = bundles and any(s.event_id in bundles for s in self.timeline.events)
+        if history is not None or own or projected or bundled:
+            return self._encode(request, history, own, bundles)
         second = request.now // 1000
         if self._encoded_second != second:
-            self._encoded = self._encode(request, None, own=False)
+            self._encoded = self._encode(request, None, False, {})
             self._encoded_second = second
         return self._encoded
 
-    def _encode(self, request: SyncRequest, history: VisibleHistory | None, own: bool) -> bytes:
-        events = [_event(request, stored, history, own) for stored in self.timeline.events]
+    def _encode(
+        self,
+        request: SyncRequest,
+        history: VisibleHistory | None,
+        own: bool,
+        bundles: Mapping[str, bytes],
+    ) -> bytes:
+        events = [
+            _event(request, stored, history, own, bundles.get(stored.event_id))
+            for stored in self.timeline.events
+        ]
         fields = request.filter.event_fields
         if fields is not None:
             events = [encode(fields.project(msgspec.json.decode(event))) for event in events]
@@ -84,11 +106,17 @@ class SharedWindow:
 
 
 def _event(
-    request: SyncRequest, stored: StoredEvent, history: VisibleHistory | None, own: bool
+    request: SyncRequest,
+    stored: StoredEvent,
+    history: VisibleHistory | None,
+    own: bool,
+    bundled: bytes | None,
 ) -> bytes:
     was = "join" if history is None else history.membership_at(order_of(stored))
     fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + membership(was)
     sent = stored.transaction if own else None
     if sent is not None and (sent.user_id, sent.device_id) == (request.user_id, request.device_id):
         fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
+    if bundled is not None:
+        fragment += b"," + relations(bundled)
     return with_unsigned(stored.client, fragment)

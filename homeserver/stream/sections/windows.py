@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from homeserver.protocol.filters import EventMatcher
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.database import Database
-from homeserver.store.events import ORDER_STEP
+from homeserver.store.events import HIGHEST_ORDER, ORDER_STEP
+from homeserver.stream.bundles import Bundles, Ranges, Viewer
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.shared_window import SharedWindow
@@ -19,6 +20,7 @@ from homeserver.stream.sections.timeline import (
     from_memory,
     order_of,
 )
+from homeserver.stream.sync_request import SyncRequest
 from homeserver.stream.visibility import Visibility
 
 
@@ -29,6 +31,7 @@ class SeenWindow:
     room: LiveRoom
     window: SharedWindow
     history: VisibleHistory | None = None
+    bundles: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def timeline(self) -> Timeline:
@@ -38,10 +41,11 @@ class SeenWindow:
 class Windows:
     """Reads windows: mostly from memory, and for a second reader from what the first one made."""
 
-    def __init__(self, database: Database, rooms: LiveRooms) -> None:
-        self._database = database
+    def __init__(self, database: Database, rooms: LiveRooms, bundles: Bundles) -> None:
+        self.database = database
         self._rooms = rooms
         self._visibility = Visibility(database)
+        self._bundles = bundles
 
     async def read(self, window: Window, matcher: EventMatcher, limit: int) -> SharedWindow:
         """The room's timeline over this window."""
@@ -53,7 +57,7 @@ class Windows:
             return known
         timeline = from_memory(window, matcher, limit)
         if timeline is None:
-            timeline = await from_database(window, matcher, limit, self._database, self._rooms)
+            timeline = await from_database(window, matcher, limit, self.database, self._rooms)
             return SharedWindow(timeline, matcher)
         shared = SharedWindow(timeline, matcher)
         if current:
@@ -74,6 +78,35 @@ class Windows:
                 start = order_of(kept[0]) if kept else timeline.window.upto + 1
                 visible = replace(timeline, events=kept, limited=True, start=start)
                 each.window = SharedWindow(visible, each.window.matcher)
+
+    async def bundle(self, request: SyncRequest, seen: Sequence[SeenWindow]) -> None:
+        """Find what is related to the events of timelines that don't tell it all themselves.
+
+        "[...] when the relevant section has a `limited` value of `true`"
+        """
+        limited = [each for each in seen if each.timeline.limited]
+        if not limited:
+            return
+        viewer = Viewer(
+            request.user_id, {e.room.number: _visible(request.user_id, e) for e in limited}
+        )
+        bundles = await self._bundles.of(
+            viewer,
+            {each.room.number: each.timeline.events for each in limited},
+            lambda stored: stored.client_at(request.now),
+        )
+        if bundles:
+            for each in limited:
+                each.bundles = bundles
+
+
+def _visible(user_id: str, seen: SeenWindow) -> Ranges:
+    if seen.history is not None:
+        return seen.history.ranges()
+    row = seen.room.members.get(user_id)
+    if row is None or row.joined_from is None:
+        return ()
+    return [(row.joined_from * ORDER_STEP, HIGHEST_ORDER)]
 
 
 def _reaches_before_join(user_id: str, seen: SeenWindow) -> bool:

@@ -50,7 +50,7 @@ def encode_room(
     timeline = part.timeline
     members: dict[str, Any] = {
         "bump_stamp": part.bump,
-        "timeline": raw(part.window.events(request, part.history)),
+        "timeline": raw(part.window.events(request, part.history, part.bundles)),
         "limited": timeline.limited or part.expanded,
         "prev_batch": timeline.prev_batch,
         "num_live": _live_events(part),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT
-from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.facts import ListedRooms
 from homeserver.stream.live_room import LiveRoom
@@ -41,12 +40,12 @@ class Asked:
 class SlidingRooms:
     """Tells of rooms what a connection doesn't know yet."""
 
-    def __init__(self, database: Database, rooms: LiveRooms, listed: ListedRooms) -> None:
-        self._database = database
+    def __init__(self, rooms: LiveRooms, listed: ListedRooms, windows: Windows) -> None:
+        self._database = windows.database
         self._rooms = rooms
         self._listed = listed
-        self._windows = Windows(database, rooms)
-        self._state = StateHistory(database)
+        self._windows = windows
+        self._state = StateHistory(windows.database)
 
     async def read(self, asked: Asked) -> tuple[dict[str, bytes], dict[str, ToldRoom]]:
         """The JSON of each room with news, and what the connection will know of it then."""
@@ -56,6 +55,7 @@ class SlidingRooms:
         live = await self._rooms.get_many(wanted)
         parts = [await self._part(asked, room, wanted[room.room_id]) for room in live.values()]
         await self._windows.hide(asked.user.user_id, parts)
+        await self._windows.bundle(asked.request, parts)
         parts = [part for part in parts if await self._look(asked, part, told)]
         events = await self._load(parts)
         facts = await self._listed.get_many([part.room.number for part in parts])

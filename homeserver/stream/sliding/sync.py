@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from homeserver.protocol.filters import EVERYTHING
-from homeserver.store.database import Database
 from homeserver.stream.facts import ListedRooms
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser, LiveUsers
 from homeserver.stream.notifier import Notifier
+from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told
 from homeserver.stream.sliding.extensions import RoomExtensions, Scope
 from homeserver.stream.sliding.lists import (
@@ -61,7 +61,7 @@ class SlidingSync:
 
     def __init__(
         self,
-        database: Database,
+        windows: Windows,
         rooms: LiveRooms,
         users: LiveUsers,
         listed: ListedRooms,
@@ -73,8 +73,8 @@ class SlidingSync:
         self._listed = listed
         self._notifier = notifier
         self._writer = writer
-        self._sliding_rooms = SlidingRooms(database, rooms, listed)
-        self._room_extensions = RoomExtensions(database, rooms, users)
+        self._sliding_rooms = SlidingRooms(rooms, listed, windows)
+        self._room_extensions = RoomExtensions(windows.database, rooms, users)
         self.connections = Connections(CONNECTIONS)
         self.extensions: list[FurtherExtension] = []
 
