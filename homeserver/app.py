@@ -36,8 +36,8 @@ from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.departures import Departures
-from homeserver.services.device_keys import DeviceKeys
 from homeserver.services.devices import Devices
+from homeserver.services.encryption.parts import encryption_parts
 from homeserver.services.filters import Filters
 from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
@@ -56,7 +56,6 @@ from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
-from homeserver.services.to_device import ToDevice
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
@@ -121,6 +120,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         cores = Cores(stream, remote, federation, media)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
+        stack.push_async_callback(parts.encryption.stop)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
@@ -225,14 +225,9 @@ def _parts(
         media=cores.media,
         receipts=Receipts(database, stream),
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
-        device_keys=DeviceKeys(
-            database,
-            stream.device_lists,
-            stream.key_counts,
-            cores.remote.client,
-            config.server_name,
+        encryption=encryption_parts(
+            database, stream, cores.remote.client, config.server_name, now_ms
         ),
-        to_device=ToDevice(database, stream.writer, config.server_name, now_ms),
     )
 
 

@@ -82,6 +82,10 @@ class InvalidParam(MatrixError):
     errcode = "M_INVALID_PARAM"
 
 
+class InvalidSignature(MatrixError):
+    errcode = "M_INVALID_SIGNATURE"
+
+
 class MissingParam(MatrixError):
     errcode = "M_MISSING_PARAM"
 

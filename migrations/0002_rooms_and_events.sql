@@ -77,6 +77,8 @@ CREATE TABLE memberships (
 );
 -- a user's rooms; who shares a room with a user
 CREATE INDEX memberships_user ON memberships (user_id);
+-- the local users in a room, among many others
+CREATE INDEX memberships_local ON memberships (room_number, user_id) WHERE is_local;
 -- whose membership changed in these rooms since
 CREATE INDEX memberships_position ON memberships (room_number, position);
 

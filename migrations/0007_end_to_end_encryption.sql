@@ -69,3 +69,36 @@ CREATE TABLE to_device_transactions (
     sent_at        bigint NOT NULL,  -- milliseconds; forgotten after a while
     PRIMARY KEY (user_id, device_id, transaction_id)
 );
+
+CREATE TABLE cross_signing_keys (
+    user_id text COLLATE "C" NOT NULL, -- local or remote
+    usage   text NOT NULL,           -- master, self_signing, user_signing
+    json    bytea NOT NULL,          -- with all signatures by the user and their devices
+    PRIMARY KEY (user_id, usage)
+);
+
+-- What local users have signed of other users' master keys: only the signer gets to see it.
+CREATE TABLE user_signatures (
+    signer     text COLLATE "C" NOT NULL,
+    user_id    text COLLATE "C" NOT NULL, -- whose key it is
+    master_key text NOT NULL,        -- the key that is signed, in base64
+    key_id     text NOT NULL,        -- the signer's user-signing key: ed25519:<base64>
+    signature  text NOT NULL,
+    PRIMARY KEY (signer, user_id, master_key, key_id)
+);
+
+-- The devices of remote users, as their servers have told us.
+CREATE TABLE remote_device_lists (
+    user_id    text COLLATE "C" PRIMARY KEY,
+    stream_id  bigint,               -- of the newest update that it holds; NULL: not known, so the next is a gap
+    is_stale   boolean NOT NULL,     -- an update was missed
+    fetched_at bigint NOT NULL       -- stream position: nothing was missed while a room was shared since then
+);
+
+CREATE TABLE remote_devices (
+    user_id      text COLLATE "C" NOT NULL,
+    device_id    text NOT NULL,
+    json         bytea NOT NULL,     -- the device keys
+    display_name text,
+    PRIMARY KEY (user_id, device_id)
+);

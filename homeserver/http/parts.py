@@ -10,8 +10,8 @@ from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
-from homeserver.services.device_keys import DeviceKeys
 from homeserver.services.devices import Devices
+from homeserver.services.encryption.parts import EncryptionParts
 from homeserver.services.filters import Filters
 from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
@@ -29,7 +29,6 @@ from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
-from homeserver.services.to_device import ToDevice
 from homeserver.services.user_interactive import UserInteractive
 from homeserver.stream.core import StreamCore
 
@@ -64,5 +63,4 @@ class Parts:
     login_tokens: LoginTokens
     openid_tokens: OpenIdTokens
     user_interactive: UserInteractive
-    device_keys: DeviceKeys
-    to_device: ToDevice
+    encryption: EncryptionParts

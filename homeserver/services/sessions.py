@@ -16,7 +16,7 @@ from homeserver.clock import Clock
 from homeserver.errors import InvalidParam, UnknownToken
 from homeserver.lru_cache import LruCache
 from homeserver.requester import Requester
-from homeserver.store import devices, tokens
+from homeserver.store import cross_signing, devices, tokens
 from homeserver.store.database import Database
 from homeserver.store.tokens import NewTokens, Session
 from homeserver.stream.device_lists import DeviceLists, DeviceListUpdate
@@ -107,6 +107,10 @@ class Sessions:
         credentials = self._new_credentials(device_id, login.can_refresh)
         ended: list[bytes] = []
         async with self._database.transaction() as connection:
+            if await cross_signing.is_public_key(connection, user_id, device_id):
+                # "Servers therefore must ensure that device IDs will not collide with
+                # cross-signing public keys."
+                raise InvalidParam("This device_id is one of your cross-signing keys")
             is_new = await devices.upsert(connection, user_id, device_id, login.display_name, now)
             if not is_new:
                 # "If the client sets the device_id, the server will invalidate any access and

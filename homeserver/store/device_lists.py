@@ -127,3 +127,15 @@ async def shared_since(
         upto,
     )
     return {record[0]: record[1] for record in records}
+
+
+async def newest_update(connection: Connection, user_id: str) -> int:
+    """The stream id of a local user's newest device list update, 0 if there is none."""
+    newest: int = await connection.fetchval(
+        """
+        SELECT coalesce(max(position), 0) FROM device_list_changes
+        WHERE user_id = $1 AND device_id <> ''
+        """,
+        user_id,
+    )
+    return newest

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from homeserver.store.account_data import AccountDataRow
+from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
 from homeserver.store.device_keys import DeviceKeysRow
 from homeserver.store.events import HeadRow, TransactionRow
 from homeserver.store.receipts import ReceiptRow
@@ -138,6 +139,8 @@ class DeviceListChange:
     only_for: str | None = None
     device_keys: DeviceKeysRow | None = None
     is_deleted: bool = False
+    cross_signing: tuple[CrossSigningRow, ...] = ()
+    user_signatures: tuple[UserSignatureRow, ...] = ()
 
 
 def last_heads(changes: Sequence[EventChange]) -> list[HeadRow]:

@@ -11,10 +11,13 @@ client-server-api#tracking-the-device-list-for-a-user
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from homeserver.store import device_lists as device_list_store
+from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
 from homeserver.store.database import Database
 from homeserver.store.device_keys import DeviceKeysRow
 from homeserver.store.device_lists import Shared
@@ -39,6 +42,21 @@ class DeviceListUpdate:
     only_for: str | None = None
     device_keys: DeviceKeysRow | None = None
     is_deleted: bool = False
+    cross_signing: tuple[CrossSigningRow, ...] = ()
+    user_signatures: tuple[UserSignatureRow, ...] = ()
+
+    def at(self, position: int) -> DeviceListChange:
+        """The change that is made of it."""
+        return DeviceListChange(
+            position,
+            self.user_id,
+            self.device_id,
+            self.only_for,
+            self.device_keys,
+            self.is_deleted,
+            self.cross_signing,
+            self.user_signatures,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +97,17 @@ class DeviceLists:
         self._writer = writer
         self._notifier = notifier
         self._log = log
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn_of(self, user_id: str) -> asyncio.Lock:
+        """Whoever changes a user's keys by what stands there takes their turn."""
+        return self._turns.setdefault(user_id, asyncio.Lock())
 
     async def publish(self, *updates: DeviceListUpdate) -> list[int]:
         """Write the changes and wake whom they concern; their positions."""
         if not updates:
             return []
-        changes = [
-            DeviceListChange(
-                self._writer.allocate(),
-                update.user_id,
-                update.device_id,
-                update.only_for,
-                update.device_keys,
-                update.is_deleted,
-            )
-            for update in updates
-        ]
+        changes = [update.at(self._writer.allocate()) for update in updates]
         await self._writer.append(*changes)
         public = {update.user_id for update in updates if update.only_for is None}
         if public:

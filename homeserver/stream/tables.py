@@ -7,6 +7,7 @@ from typing import Any
 
 from homeserver.store import account_data as account_data_store
 from homeserver.store import backward_extremities as gap_store
+from homeserver.store import cross_signing as cross_signing_store
 from homeserver.store import device_keys as device_key_store
 from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
@@ -111,6 +112,12 @@ async def write_device_lists(connection: Connection, changes: Sequence[DeviceLis
     deleted = [(change.user_id, change.device_id) for change in changes if change.is_deleted]
     if deleted:
         await device_store.delete(connection, deleted)
+    cross_signing = [row for change in changes for row in change.cross_signing]
+    if cross_signing:
+        await cross_signing_store.put(connection, cross_signing)
+    signatures = [row for change in changes for row in change.user_signatures]
+    if signatures:
+        await cross_signing_store.sign(connection, signatures)
     rows = [DeviceListRow(c.position, c.user_id, c.device_id, c.only_for) for c in changes]
     await device_list_store.add(connection, rows)
 

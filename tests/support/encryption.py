@@ -67,3 +67,42 @@ async def claim(client: Client, device: Client) -> str | None:
     answer = await client.post("/keys/claim", {"one_time_keys": asked})
     found = answer["one_time_keys"].get(device.user_id, {}).get(device.device_id, {})
     return next(iter(found), "").removeprefix("signed_curve25519:") or None
+
+
+class CrossSigner:
+    """The three cross-signing keys of a user."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.secrets = {
+            usage: SigningKey.generate() for usage in ("master", "self_signing", "user_signing")
+        }
+
+    def public(self, usage: str) -> str:
+        return encoded_verify_key(self.secrets[usage])
+
+    def sign(self, obj: JsonObject, usage: str) -> JsonObject:
+        key_id = f"ed25519:{self.public(usage)}"
+        return sign_json(obj, self.user_id, key_id, self.secrets[usage])
+
+    def key(self, usage: str) -> JsonObject:
+        public = self.public(usage)
+        key = {
+            "user_id": self.user_id,
+            "usage": [usage],
+            "keys": {f"ed25519:{public}": public},
+        }
+        return key if usage == "master" else self.sign(key, "master")
+
+    def body(self, *usages: str) -> JsonObject:
+        """The body of /keys/device_signing/upload."""
+        return {f"{usage}_key": self.key(usage) for usage in usages or self.secrets}
+
+
+async def keys_of(asker: Client, user_id: str) -> Any:
+    """All that a query tells of one user: `devices`, `master`, `self_signing`, `user_signing`."""
+    answer = await asker.post("/keys/query", {"device_keys": {user_id: []}})
+    found = {"devices": answer["device_keys"].get(user_id)}
+    for usage in ("master", "self_signing", "user_signing"):
+        found[usage] = answer[f"{usage}_keys"].get(user_id)
+    return found

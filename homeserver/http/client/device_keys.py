@@ -9,7 +9,7 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.sync_tokens import sync_token
 from homeserver.json_types import JsonObject
-from homeserver.services.device_keys import KeyUpload
+from homeserver.services.encryption.device_keys import KeyUpload
 
 endpoints = Endpoints()
 
@@ -34,20 +34,22 @@ async def upload_keys(call: Call, body: KeyUpload, device_id: str = "") -> JsonO
         raise InvalidParam("Only a device can upload keys, and your token is of none")
     if device_id not in ("", own):
         raise InvalidParam("You can upload keys of your own device only")
-    counts = await call.parts.device_keys.upload(call.requester.user_id, own, body)
+    counts = await call.parts.encryption.device_keys.upload(call.requester.user_id, own, body)
     return {"one_time_key_counts": counts}
 
 
 @endpoints.post("/keys/query", auth=Auth.GUEST)
 async def query_keys(call: Call, body: QueryBody) -> JsonObject:
     """client-server-api#post_matrixclientv3keysquery"""
-    return await call.parts.device_keys.query(body.device_keys, body.timeout)
+    return await call.parts.encryption.queries.query(
+        call.requester.user_id, body.device_keys, body.timeout
+    )
 
 
 @endpoints.post("/keys/claim", auth=Auth.GUEST)
 async def claim_keys(call: Call, body: ClaimBody) -> JsonObject:
     """client-server-api#post_matrixclientv3keysclaim"""
-    return await call.parts.device_keys.claim(body.one_time_keys, body.timeout)
+    return await call.parts.encryption.one_time_keys.claim(body.one_time_keys, body.timeout)
 
 
 @endpoints.get("/keys/changes", auth=Auth.GUEST)

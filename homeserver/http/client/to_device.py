@@ -25,5 +25,5 @@ async def send_to_device(call: Call, event_type: str, txn_id: str, body: SendBod
         raise InvalidParam("The transaction id is too long, or the type is not a text")
     # An application service may act without a device; its transactions are its user's then.
     sender = (call.requester.user_id, call.requester.device_id or "")
-    await call.parts.to_device.send(sender, event_type, txn_id, body.messages)
+    await call.parts.encryption.to_device.send(sender, event_type, txn_id, body.messages)
     return {}

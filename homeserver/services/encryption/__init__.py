@@ -1,0 +1,1 @@
+"""What end-to-end encryption needs of a server: keys, signatures, backups, to-device messages."""

@@ -1,0 +1,52 @@
+"""The services of end-to-end encryption, built and joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.clock import Clock
+from homeserver.remote.client import FederationClient
+from homeserver.services.encryption.cross_signing import CrossSigning
+from homeserver.services.encryption.device_keys import DeviceKeys
+from homeserver.services.encryption.key_queries import KeyQueries
+from homeserver.services.encryption.one_time_keys import OneTimeKeys
+from homeserver.services.encryption.to_device import ToDevice
+from homeserver.store.database import Database
+from homeserver.stream.core import StreamCore
+from homeserver.stream.remote_device_lists import RemoteDeviceLists
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionParts:
+    """What `encryption_parts` joins."""
+
+    device_keys: DeviceKeys
+    queries: KeyQueries
+    one_time_keys: OneTimeKeys
+    cross_signing: CrossSigning
+    to_device: ToDevice
+    remote_device_lists: RemoteDeviceLists
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        await self.remote_device_lists.stop()
+
+
+def encryption_parts(
+    database: Database,
+    stream: StreamCore,
+    client: FederationClient,
+    server_name: str,
+    clock: Clock,
+) -> EncryptionParts:
+    """The parts over one stream; `stop` them before it ends."""
+    lists = stream.device_lists
+    remote_lists = RemoteDeviceLists(database, client, lists, lambda: stream.writer.position)
+    return EncryptionParts(
+        device_keys=DeviceKeys(database, lists, stream.key_counts),
+        queries=KeyQueries(database, remote_lists, server_name),
+        one_time_keys=OneTimeKeys(database, stream.key_counts, client, server_name),
+        cross_signing=CrossSigning(database, lists),
+        to_device=ToDevice(database, stream.writer, server_name, clock),
+        remote_device_lists=remote_lists,
+    )
