@@ -113,7 +113,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         signer = load_signer(config)
         remote = await _remote(config, database, signer, stack)
         stream = await _stream(config, database, metrics, signer, stack)
-        media = await _media(config, database, remote, stack)
+        media = await _media(config, database, remote, stream, stack)
         federation = build_federation(Ground(config, database, stream, remote))
         await federation.inbound.incoming.start()
         stack.push_async_callback(federation.inbound.incoming.stop)
@@ -158,14 +158,20 @@ async def _remote(
 
 
 async def _media(
-    config: Config, database: Database, remote: RemoteCore, stack: AsyncExitStack
+    config: Config,
+    database: Database,
+    remote: RemoteCore,
+    stream: StreamCore,
+    stack: AsyncExitStack,
 ) -> MediaParts:
     """The content repository; what other servers redirect to is fetched with its own session."""
     seconds = float(config.media.fetch_seconds)
     redirected = guarded_session(config.outgoing, seconds=seconds)
     await stack.enter_async_context(redirected)
     fetch = RemoteMedia(remote.client, redirected, seconds).fetch
-    return await stack.enter_async_context(media_parts(config, database, fetch, now_ms))
+    return await stack.enter_async_context(
+        media_parts(config, database, fetch, lambda: stream.writer.position, now_ms)
+    )
 
 
 async def _stream(

@@ -6,7 +6,7 @@ CREATE TABLE media_files (
     sha256 bytea PRIMARY KEY,
     size bigint NOT NULL,
     is_stored boolean NOT NULL DEFAULT false, -- false: claimed, the bytes are still on their way
-    claimed_at bigint NOT NULL,      -- the newest upload of it; a young file is never swept up
+    claimed_at bigint NOT NULL,      -- the newest upload of it
     quarantined_by text,             -- the admin who did it: nobody gets this content any more
     is_protected boolean NOT NULL DEFAULT false -- an admin said that it is never quarantined
 );
@@ -55,6 +55,11 @@ CREATE TABLE media_links (
 );
 -- does another event carry it?
 CREATE INDEX media_links_by_media ON media_links (server_name, media_id);
+
+CREATE TABLE media_links_position (
+    position bigint NOT NULL         -- up to this stream position events were looked through
+);
+INSERT INTO media_links_position VALUES (0);
 
 CREATE TABLE url_previews (
     url_sha256 bytea PRIMARY KEY,    -- of the URL as the client gave it

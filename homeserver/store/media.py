@@ -65,8 +65,8 @@ async def find(connection: Connection, mxc: Mxc) -> MediaRow | None:
     return MediaRow(**row) if row is not None else None
 
 
-async def insert(connection: Connection, new: NewMedia, now: int) -> None:
-    """Store an upload, or a fetched file (again)."""
+async def insert(connection: Connection, new: NewMedia, now: int) -> bool:
+    """Store an upload, or a fetched file (again). Always True."""
     await connection.execute(
         """
         INSERT INTO media (server_name, media_id, sha256, content_type, file_name, user_id,
@@ -85,6 +85,7 @@ async def insert(connection: Connection, new: NewMedia, now: int) -> None:
         new.is_public,
         new.is_preview,
     )
+    return True
 
 
 async def reserve(

@@ -35,16 +35,20 @@ async def size(connection: Connection, sha256: bytes) -> int:
     return found or 0
 
 
-async def unused(connection: Connection, claimed_before: int, limit: int) -> list[bytes]:
-    """Contents that nobody has any more."""
+async def unused(
+    connection: Connection, claimed_before: int, wanted: list[bytes], limit: int
+) -> list[bytes]:
+    """Contents that nobody has any more, and that aren't among `wanted`."""
     rows = await connection.fetch(
         """
         SELECT f.sha256 FROM media_files f
-        WHERE f.claimed_at < $1 AND (f.is_stored OR f.quarantined_by IS NULL)
+        WHERE f.claimed_at < $1 AND f.sha256 <> ALL($2)
+          AND (f.is_stored OR f.quarantined_by IS NULL)
           AND NOT EXISTS (SELECT 1 FROM media m WHERE m.sha256 = f.sha256)
-        LIMIT $2 FOR UPDATE SKIP LOCKED
+        LIMIT $3 FOR UPDATE SKIP LOCKED
         """,
         claimed_before,
+        wanted,
         limit,
     )
     return [row["sha256"] for row in rows]

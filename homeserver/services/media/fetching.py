@@ -216,17 +216,17 @@ class Fetching:
                 await fetch.no_longer_read()
 
     async def _store(self, mxc: Mxc, remote: RemoteFile, incoming: Incoming) -> bytes:
-        sha256 = await self._contents.store(incoming)
-        new = NewMedia(
-            mxc,
-            sha256,
-            _text(remote.content_type, 255),
-            _text(remote.file_name, MAX_TEXT),
-            is_public=self._ground.config.unauthenticated_paths == "open",
-        )
-        async with self._ground.database.transaction() as connection:
-            await media.insert(connection, new, self._ground.clock())
-        return sha256
+        async with self._contents.stored(incoming) as sha256:
+            new = NewMedia(
+                mxc,
+                sha256,
+                _text(remote.content_type, 255),
+                _text(remote.file_name, MAX_TEXT),
+                is_public=self._ground.config.unauthenticated_paths == "open",
+            )
+            async with self._ground.database.transaction() as connection:
+                await media.insert(connection, new, self._ground.clock())
+            return sha256
 
     def _too_large(self) -> TooLarge:
         # "Homeservers should not proxy or thumbnail large files or images from remote

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from homeserver.services.media.downloads import Downloads
 from homeserver.services.media.fetching import Fetching
 from homeserver.services.media.ground import Ground
 from homeserver.services.media.hot import HotFiles
+from homeserver.services.media.links import Links
 from homeserver.services.media.retention import Retention
 from homeserver.services.media.thumbnails import Thumbnails
 from homeserver.services.media.uploads import Uploads
@@ -34,9 +35,16 @@ class MediaParts:
 
 @asynccontextmanager
 async def media_parts(
-    config: Config, database: Database, fetch_media: FetchMedia | None, clock: Clock
+    config: Config,
+    database: Database,
+    fetch_media: FetchMedia | None,
+    newest: Callable[[], int],
+    clock: Clock,
 ) -> AsyncIterator[MediaParts]:
-    """The content repository at work; it ends with the block."""
+    """The content repository at work; it ends with the block.
+
+    `newest` gives the stream's newest visible position.
+    """
     options = config.media
     media_bytes = MediaBytes(config.data_dir / "media", options.store, options.store_options)
     await asyncio.to_thread(media_bytes.prepare)
@@ -48,7 +56,9 @@ async def media_parts(
     downloads = Downloads(ground, fetching, uploads.arrivals, hot)
     thumbnails = Thumbnails(ground, downloads, hot)
     retention = Retention(ground, contents, hot)
-    background = [asyncio.create_task(work) for work in (downloads.run(), retention.run())]
+    links = Links(ground, contents, hot, newest)
+    followers = (downloads.run(), retention.run(), links.run())
+    background = [asyncio.create_task(work) for work in followers]
     try:
         yield MediaParts(uploads, downloads, thumbnails, retention)
     finally:

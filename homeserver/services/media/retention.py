@@ -12,7 +12,6 @@ from functools import partial
 
 import structlog
 
-from homeserver.errors import MatrixError
 from homeserver.protocol.mxc import Mxc
 from homeserver.services.media.contents import Contents
 from homeserver.services.media.ground import Ground
@@ -46,8 +45,8 @@ class Retention:
             await asyncio.sleep(PERIOD_SECONDS)
             try:
                 await self.clear()
-            except MatrixError as error:
-                log.warning("clearing media failed", error=error.message)
+            except Exception as error:
+                log.warning("clearing media failed", exc_info=error)
 
     async def clear(self) -> int:
         """Delete all that is due, then the contents that nobody has any more; how many media."""
@@ -63,7 +62,7 @@ class Retention:
         if deleted:
             self._hot.clear()
             log.info("old media deleted", count=deleted)
-        await self._contents.sweep_all()
+        await self._contents.sweep()
         return deleted
 
     def _due(self) -> list[Due]:

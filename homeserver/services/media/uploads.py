@@ -6,7 +6,8 @@ client-server-api#post_matrixmediav3upload
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from homeserver.errors import (
@@ -24,6 +25,8 @@ from homeserver.services.media.ground import Ground
 from homeserver.store import media, media_files
 from homeserver.store.database import Connection
 from homeserver.store.media import MediaRow, NewMedia
+
+Write = Callable[[Connection, NewMedia, int], Awaitable[bool]]
 
 MAX_FILE_NAME = 1000
 MAX_CONTENT_TYPE = 255
@@ -72,12 +75,8 @@ class Uploads:
         """Store an upload under a new id. Raises TooLarge, Forbidden, StorageFull, ..."""
         mxc = self._new_mxc()
         await self._check(upload)
-        sha256 = await self._receive(upload)
-        async with self._ground.database.transaction() as connection:
-            await self._check_quota(connection, upload.user_id, sha256=sha256)
-            await media.insert(
-                connection, self._new_media(mxc, upload, sha256), self._ground.clock()
-            )
+        async with self._received(upload) as sha256:
+            await self._record(upload, self._new_media(mxc, upload, sha256), media.insert)
         return mxc
 
     async def upload_to(self, mxc: Mxc, upload: Upload) -> None:
@@ -87,12 +86,8 @@ class Uploads:
         """
         await self._check_created(mxc, upload.user_id)
         await self._check(upload)
-        sha256 = await self._receive(upload)
-        async with self._ground.database.transaction() as connection:
-            await self._check_quota(connection, upload.user_id, sha256=sha256)
-            new = self._new_media(mxc, upload, sha256)
-            if not await media.complete(connection, new, self._ground.clock()):
-                raise CannotOverwriteMedia("This media id has got its content meanwhile")
+        async with self._received(upload) as sha256:
+            await self._record(upload, self._new_media(mxc, upload, sha256), media.complete)
         self.arrivals.arrived(mxc)
 
     async def _check_created(self, mxc: Mxc, user_id: str | None) -> None:
@@ -135,8 +130,16 @@ class Uploads:
         if await media.stored_bytes(connection, user_id) + more > quota:
             raise Forbidden(f"You may store {quota} bytes; delete something first")
 
-    async def _receive(self, upload: Upload) -> bytes:
-        """The content's SHA-256, when all of it is in the store."""
+    async def _record(self, upload: Upload, new: NewMedia, write: Write) -> None:
+        """Say in the database whose content it is. Raises Forbidden, CannotOverwriteMedia."""
+        async with self._ground.database.transaction() as connection:
+            await self._check_quota(connection, upload.user_id, sha256=new.sha256)
+            if not await write(connection, new, self._ground.clock()):
+                raise CannotOverwriteMedia("This media id has got its content meanwhile")
+
+    @asynccontextmanager
+    async def _received(self, upload: Upload) -> AsyncIterator[bytes]:
+        """The content's SHA-256, when all of it is in the store; safe until the block ends."""
         size = 0
         with self._ground.media_bytes.incoming() as incoming:
             async for chunk in upload.body:
@@ -144,7 +147,8 @@ class Uploads:
                 if size > self._ground.config.max_upload_size:
                     raise self._too_large()
                 await incoming.write(chunk)
-            return await self._contents.store(incoming)
+            async with self._contents.stored(incoming) as sha256:
+                yield sha256
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"Files may have {self._ground.config.max_upload_size} bytes at most")
