@@ -1,4 +1,4 @@
-"""Hypothesis strategies: JSON values and objects, as strict as a test needs them."""
+"""Hypothesis strategies: JSON as strict as a test needs it, contents, events, forked rooms."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from homeserver.protocol.canonical_json import MAX_INTEGER
+from homeserver.protocol.canonical_json import MAX_INTEGER, CanonicalJsonError, encode_pdu
+from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from tests.support.random_room import History, random_history
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 integers = st.integers(-MAX_INTEGER, MAX_INTEGER)
@@ -88,3 +90,41 @@ arbitrary_contents: st.SearchStrategy[Any] = (
     )
 )
 """Contents as anybody may send them, near enough to the rules to reach deep into them."""
+
+HASH = "$" + "a" * 43
+
+
+@st.composite
+def arbitrary_events(draw: st.DrawFn, rules: RoomVersion) -> Event:
+    """An event that passed no check at all, of the room `!r:h.org`."""
+    event_type = draw(st.sampled_from(EVENT_TYPES))
+    content = draw(arbitrary_contents)
+    pdu: dict[str, Any] = {"type": event_type, "content": content}
+    if draw(st.booleans()):
+        pdu["room_id"] = "!r:h.org"
+    try:
+        encoded = encode_pdu(pdu, rules)
+    except CanonicalJsonError:
+        encoded = b"{}"
+    return Event(
+        rules=rules,
+        event_id=draw(st.sampled_from([HASH, "$x:h.org"])),
+        room_id="!r:h.org",
+        type=event_type,
+        sender=draw(user_ids),
+        state_key=draw(st.none() | st.just("") | user_ids | texts),
+        content=content,
+        depth=1,
+        origin_server_ts=1,
+        prev_events=draw(st.sampled_from([(), (HASH,)])),
+        auth_events=(),
+        redacts=draw(st.sampled_from([None, HASH, "$x:h.org"])),
+        json=encoded,
+        rejected=draw(st.booleans()),
+    )
+
+
+histories: st.SearchStrategy[History] = st.builds(
+    random_history, st.integers(0, 2**32), st.sampled_from(list(ROOM_VERSIONS)), st.just(40)
+)
+"""Random rooms that fork and merge."""

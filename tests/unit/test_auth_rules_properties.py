@@ -8,51 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeserver.protocol.auth_rules import auth_event_keys, check_auth_events, check_event
-from homeserver.protocol.canonical_json import CanonicalJsonError, encode_pdu
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import RoomVersion
 from tests.support.strategies import (
-    EVENT_TYPES,
-    arbitrary_contents,
+    HASH,
+    arbitrary_events,
     loose_json_values,
     room_versions,
-    texts,
     user_ids,
 )
-
-HASH = "$" + "a" * 43
-
-
-@st.composite
-def arbitrary_events(draw: st.DrawFn, rules: RoomVersion) -> Event:
-    """An event that passed no check at all, of the room `!r:h.org`."""
-    event_type = draw(st.sampled_from(EVENT_TYPES))
-    content = draw(arbitrary_contents)
-    pdu: dict[str, Any] = {"type": event_type, "content": content}
-    if draw(st.booleans()):
-        pdu["room_id"] = "!r:h.org"
-    try:
-        encoded = encode_pdu(pdu, rules)
-    except CanonicalJsonError:
-        encoded = b"{}"
-    return Event(
-        rules=rules,
-        event_id=draw(st.sampled_from([HASH, "$x:h.org"])),
-        room_id="!r:h.org",
-        type=event_type,
-        sender=draw(user_ids),
-        state_key=draw(st.none() | st.just("") | user_ids | texts),
-        content=content,
-        depth=1,
-        origin_server_ts=1,
-        prev_events=draw(st.sampled_from([(), (HASH,)])),
-        auth_events=(),
-        redacts=draw(st.sampled_from([None, HASH, "$x:h.org"])),
-        json=encoded,
-        rejected=draw(st.booleans()),
-    )
 
 
 @st.composite

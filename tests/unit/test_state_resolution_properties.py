@@ -6,11 +6,10 @@ from itertools import pairwise
 
 import immutables
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from homeserver.protocol.auth_rules import check_event
 from homeserver.protocol.events import StateKey
-from homeserver.protocol.room_versions import ROOM_VERSIONS, StateResolution
+from homeserver.protocol.room_versions import StateResolution
 from homeserver.protocol.state_resolution import (
     AuthGraph,
     find_conflict,
@@ -20,10 +19,7 @@ from homeserver.protocol.state_resolution import (
     resolve_conflict,
 )
 from tests.support.random_room import History, random_history
-
-histories = st.builds(
-    random_history, st.integers(0, 2**32), st.sampled_from(list(ROOM_VERSIONS)), st.just(40)
-)
+from tests.support.strategies import histories
 
 
 @given(histories)
