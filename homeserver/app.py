@@ -75,6 +75,8 @@ class Homeserver:
     """Where each listener can be reached, in the order of the config."""
     first_admin_token: str | None
     """With it the owner of a server without accounts makes the first one."""
+    stream: StreamCore
+    """For tests that look into memory, or throw parts of it away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
             database=database,
             urls=listeners.urls(),
             first_admin_token=await parts.registration.first_admin_token(),
+            stream=stream,
         )
 
 
