@@ -185,6 +185,10 @@ async def _stream(
     await stream.start()
     stack.push_async_callback(stream.writer.stop)
     _background(stack, stream.inboxes.run())
+    if config.presence.enabled:
+        await stream.presence.start(now_ms)
+        stack.push_async_callback(stream.presence.flush)
+        _background(stack, stream.presence.run())
     _measure_stream(metrics, stream)
     return stream
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from homeserver.protocol.presence import UserPresence
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
 from homeserver.store.device_keys import DeviceKeysRow
@@ -103,6 +104,15 @@ class ReceiptChange:
     position: int
     room_id: str
     row: ReceiptRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PresenceChange:
+    """A user's presence, and the local users who share a room with them. Never stored here."""
+
+    position: int
+    presence: UserPresence
+    concerned: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

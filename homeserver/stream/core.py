@@ -20,11 +20,13 @@ from homeserver.stream.key_counts import KeyCounts
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
+from homeserver.stream.presence import Presence
 from homeserver.stream.push_rules import LivePushRules
 from homeserver.stream.reading import rooms as reading_rooms
 from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.sections.device_lists import device_lists_section
 from homeserver.stream.sections.one_time_keys import one_time_keys_section
+from homeserver.stream.sections.presence import presence_section
 from homeserver.stream.sections.to_device import to_device_section
 from homeserver.stream.sections.windows import Windows
 from homeserver.stream.send import Sender
@@ -53,6 +55,7 @@ class StreamCore:
     transactions: SentTransactions
     sync: Sync
     sliding_sync: SlidingSync
+    presence: Presence
     typing: Typing
     reading: Reading
     ignored_users: IgnoredUsers
@@ -97,13 +100,15 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
     sync = Sync(database, rooms, users, writer, notifier, windows)
     key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
-    sync.sections += [to_device_section(inboxes), *key_sections]
+    presence = Presence(database, rooms, users, writer)
+    sync.sections += [to_device_section(inboxes), *key_sections, presence_section(presence)]
     sliding_sync = SlidingSync(windows, rooms, users, listed, notifier, writer)
     sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
     of_users = (push_rules, ignored_users, inboxes)
-    for applying in (device_list_log, rooms, users, listed, *of_users, key_counts):
+    for applying in (device_list_log, rooms, users, listed, *of_users, key_counts, presence):
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
+    writer.on_publish(presence.published)
     for failing in (rooms, users, listed, *of_users, transactions):
         writer.on_failure(failing.fail)
     return StreamCore(
@@ -117,6 +122,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         transactions=transactions,
         sync=sync,
         sliding_sync=sliding_sync,
+        presence=presence,
         typing=Typing(writer),
         reading=reading_rooms.build(database, rooms, writer, bundles, now_ms),
         ignored_users=ignored_users,

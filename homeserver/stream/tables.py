@@ -25,6 +25,7 @@ from homeserver.stream.changes import (
     EventChange,
     MembershipChange,
     OutliersChange,
+    PresenceChange,
     ReceiptChange,
     ToDeviceChange,
     TypingChange,
@@ -143,6 +144,7 @@ TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
     DeviceListChange: write_device_lists,
     ToDeviceChange: write_to_device,
     TypingChange: None,
+    PresenceChange: None,
 }
 """In the order of writing."""
 
@@ -191,5 +193,6 @@ def concerned(rooms: LiveRooms) -> dict[type, Users]:
         ToDeviceChange: lambda change: {row.user_id for row in change.messages},
         # `DeviceLists` wakes the others: who they are is not known in memory.
         DeviceListChange: lambda change: (change.only_for or change.user_id,),
+        PresenceChange: lambda change: change.concerned,
         **OWNER_OF,
     }

@@ -81,6 +81,7 @@ async def _receipt(
     call: Call, room_id: str, receipt_type: str, event_id: str, thread_id: str
 ) -> None:
     user_id = call.requester.user_id
+    call.parts.stream.presence.active(user_id)
     if receipt_type != FULLY_READ:
         await call.parts.receipts.put(room_id, user_id, receipt_type, event_id, thread_id)
         return

@@ -125,6 +125,7 @@ def _draft(
     if call.requester.app_service is not None and call.query("ts") is not None:
         ts = call.query_int("ts", 0)
     requester = call.requester
+    call.parts.stream.presence.active(requester.user_id)
     return Draft(
         requester.user_id, event_type, content, state_key, redacts, ts, requester.is_suspended
     )

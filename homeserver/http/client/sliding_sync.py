@@ -32,4 +32,6 @@ async def sliding_sync(call: Call, body: SlidingSyncBody) -> bytes:
         now=int(time.time() * 1000),
     )
     timeout = call.query_int("timeout", 0, maximum=MAX_TIMEOUT_MS)
-    return await call.parts.stream.sliding_sync.answer(caller, body, timeout / 1000)
+    stream = call.parts.stream
+    with stream.presence.syncing(requester.user_id, body.set_presence or "online"):
+        return await stream.sliding_sync.answer(caller, body, timeout / 1000)

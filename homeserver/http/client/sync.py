@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 from homeserver.errors import BadJson, Forbidden, InvalidParam, NotFound
 from homeserver.http.call import Call
@@ -11,11 +12,13 @@ from homeserver.http.rate_limits import Limit
 from homeserver.http.sync_tokens import sync_token
 from homeserver.json_types import JsonObject
 from homeserver.protocol.filters import EVERYTHING, Filter, FilterError, parse_filter
+from homeserver.protocol.presence import State
 from homeserver.stream.sync_request import SyncRequest
 
 endpoints = Endpoints()
 
 MAX_TIMEOUT_MS = 180_000
+STATES: tuple[State, ...] = ("online", "offline", "unavailable")
 
 
 @endpoints.get("/sync", auth=Auth.GUEST, limit=Limit.NONE)
@@ -35,7 +38,9 @@ async def sync(call: Call) -> bytes:
         state_after=_state_after(call),
     )
     timeout = call.query_int("timeout", 0, maximum=MAX_TIMEOUT_MS)
-    return await call.parts.stream.sync.answer(request, timeout / 1000)
+    seen_as = cast(State, call.query_choice("set_presence", STATES, "online"))
+    with call.parts.stream.presence.syncing(requester.user_id, seen_as):
+        return await call.parts.stream.sync.answer(request, timeout / 1000)
 
 
 @endpoints.post("/user/{user_id}/filter", auth=Auth.GUEST)

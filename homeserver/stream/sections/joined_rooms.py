@@ -14,6 +14,7 @@ from homeserver.stream.sections.account_data import account_data_events
 from homeserver.stream.sections.ephemeral import ephemeral_events
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
+from homeserver.stream.sections.shared_window import SharedWindow
 from homeserver.stream.sections.summary import summary
 from homeserver.stream.sections.timeline import (
     DEFAULT_LIMIT,
@@ -100,6 +101,9 @@ class JoinedRooms:
         shared = await self._windows.read(
             Window(room, after, upto_order(upto)), matcher, matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
         )
+        if newly_joined and not shared.timeline.limited:
+            # The client may hold events from before it was away: what it is told now stands alone.
+            shared = SharedWindow(replace(shared.timeline, limited=True), matcher)
         return RoomAnswer(room, shared, account_data=account_data, newly_joined=newly_joined)
 
     async def _shown(self, request: SyncRequest, answer: RoomAnswer, upto: int) -> Shown:

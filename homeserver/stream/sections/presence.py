@@ -1,0 +1,47 @@
+"""`presence` of a sync. client-server-api#presence"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from homeserver.protocol.presence import UserPresence
+from homeserver.stream.live_users import LiveUser
+from homeserver.stream.presence import Presence
+from homeserver.stream.sync import Section
+from homeserver.stream.sync_request import Part, SyncRequest, encode, events_object
+
+
+def presence_section(presence: Presence) -> Section:
+    """What changed in the presence of those who share a room; at first, who is there."""
+
+    async def section(request: SyncRequest, user: LiveUser, upto: int) -> Sequence[Part]:
+        if not presence.enabled:
+            return ()
+        since = request.since
+        if since is None or request.full_state:
+            found = {p.user_id: p for p in presence.in_rooms(user.joined_rooms())}
+        else:
+            found = {p.user_id: p for p in presence.since(user, since, upto)}
+            if user.last_membership > since:
+                found |= {p.user_id: p for p in presence.in_rooms(_newly_joined(user, since))}
+        events = _events(request, found.values())
+        return (Part("presence", events_object(events)),) if events else ()
+
+    return section
+
+
+def _newly_joined(user: LiveUser, since: int) -> Iterable[str]:
+    return (
+        room_id
+        for room_id, row in user.rooms.items()
+        if row.membership == "join" and (row.joined_from or 0) > since
+    )
+
+
+def _events(request: SyncRequest, found: Iterable[UserPresence]) -> list[bytes]:
+    matcher = request.filter.presence
+    return [
+        encode({"type": "m.presence", "sender": p.user_id, "content": p.content(request.now)})
+        for p in found
+        if matcher.matches_all or matcher.event_allowed("m.presence", p.user_id, dict)
+    ]
