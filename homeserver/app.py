@@ -25,18 +25,20 @@ from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
 from homeserver.http.origin import OriginCheck
-from homeserver.http.parts import Parts
+from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
 from homeserver.protocol.signatures import Signer
 from homeserver.remote import core as remote_core
 from homeserver.remote.core import RemoteCore
+from homeserver.remote.directory import RemoteDirectory
 from homeserver.remote.guarded_client import guarded_session
 from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
+from homeserver.services.directory import Directory, OtherDirectories
 from homeserver.services.encryption.parts import encryption_parts
 from homeserver.services.filters import Filters
 from homeserver.services.history import History
@@ -60,6 +62,8 @@ from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
 from homeserver.stream import core as stream_core
+from homeserver.stream.alias_names import AliasNames
+from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
 
 log = structlog.get_logger()
@@ -209,6 +213,7 @@ def _parts(
         database, config.server_name, config.registration, now_ms, observers.registered
     )
     profiles = Profiles(database, stream, config.server_name)
+    directories = _directories(config, database, cores)
     observers.registered.append(profiles.registered)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
@@ -230,7 +235,8 @@ def _parts(
         old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),
         federation=cores.federation,
-        rooms=Rooms(config, database, stream.rooms, stream.sender),
+        rooms=Rooms(config, database, stream, directories.aliases, now_ms),
+        directories=directories,
         membership=Membership(database, stream),
         filters=Filters(database),
         profiles=profiles,
@@ -241,6 +247,18 @@ def _parts(
         encryption=encryption_parts(
             database, stream, cores.remote.client, config.server_name, now_ms
         ),
+    )
+
+
+def _directories(config: Config, database: Database, cores: Cores) -> Directories:
+    stream = cores.stream
+    remote = RemoteDirectory(cores.remote.client)
+    aliases = AliasNames(database, stream.rooms, remote, config.server_name)
+    return Directories(
+        own=Directory(database, stream, aliases, now_ms),
+        others=OtherDirectories(remote),
+        aliases=aliases,
+        state=ClientState(stream.rooms, stream.sender, aliases),
     )
 
 

@@ -119,6 +119,10 @@ class RoomInUse(MatrixError):
     errcode = "M_ROOM_IN_USE"
 
 
+class BadAlias(MatrixError):
+    errcode = "M_BAD_ALIAS"
+
+
 class InvalidRoomState(MatrixError):
     errcode = "M_INVALID_ROOM_STATE"
 

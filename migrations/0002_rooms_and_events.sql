@@ -9,7 +9,8 @@ INSERT INTO stream_reservation VALUES (0);
 CREATE TABLE rooms (
     room_number bigint PRIMARY KEY,      -- a room's name inside the database; allocated like a stream position
     room_id     text COLLATE "C" NOT NULL UNIQUE,
-    version     text NOT NULL
+    version     text NOT NULL,
+    joined_members integer NOT NULL DEFAULT 0 -- follows memberships
 );
 
 -- Rewritten with every event of the room, so apart from what hardly changes.

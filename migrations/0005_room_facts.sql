@@ -10,5 +10,7 @@ CREATE TABLE room_facts (
     history_visibility text,
     guest_access       text,
     encryption         text,          -- the algorithm
-    replacement_room   text           -- of the tombstone: '' if the room is closed without one
+    replacement_room   text,          -- of the tombstone: '' if the room is closed without one
+    is_federated       boolean NOT NULL DEFAULT true, -- m.federate of m.room.create
+    allowed_rooms      text           -- of a restricted room: JSON array of the rooms whose members may join
 );

@@ -11,6 +11,7 @@ from homeserver.http.rate_limits import RateLimits
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
 from homeserver.services.devices import Devices
+from homeserver.services.directory import Directory, OtherDirectories
 from homeserver.services.encryption.parts import EncryptionParts
 from homeserver.services.filters import Filters
 from homeserver.services.history import History
@@ -30,7 +31,19 @@ from homeserver.services.rooms import Rooms
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.user_interactive import UserInteractive
+from homeserver.stream.alias_names import AliasNames
+from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """What finds rooms, and the state by which they want to be found."""
+
+    own: Directory
+    others: OtherDirectories
+    aliases: AliasNames
+    state: ClientState
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,7 @@ class Parts:
     metrics: Metrics
     stream: StreamCore
     rooms: Rooms
+    directories: Directories
     history: History
     relations: Relations
     old_sync: OldSync

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from homeserver.clock import Clock
 from homeserver.config import Config
-from homeserver.errors import Forbidden, NotFound
+from homeserver.errors import Forbidden, NotFound, RoomInUse
 from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
 from homeserver.store import profiles as profile_store
+from homeserver.store.aliases import AliasRow
 from homeserver.store.database import Database
 from homeserver.store.state import StateKey
+from homeserver.stream.alias_names import AliasNames
+from homeserver.stream.changes import Change, DirectoryChange
+from homeserver.stream.core import StreamCore
 from homeserver.stream.live_room import LiveRoom, State
-from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import member_content
 from homeserver.stream.room_creation import CreateRoom, room_drafts, room_version
-from homeserver.stream.send import Draft, Sender
+from homeserver.stream.send import Draft
 from homeserver.stream.stored_event import StoredEvent
 
 
@@ -23,21 +27,44 @@ class Rooms:
     """What `createRoom` and the state endpoints need."""
 
     def __init__(
-        self, config: Config, database: Database, rooms: LiveRooms, sender: Sender
+        self,
+        config: Config,
+        database: Database,
+        stream: StreamCore,
+        aliases: AliasNames,
+        now: Clock,
     ) -> None:
         self._config = config
         self._database = database
-        self._rooms = rooms
-        self._sender = sender
+        self._rooms = stream.rooms
+        self._sender = stream.sender
+        self._aliases = aliases
+        self._now = now
 
-    async def create(
-        self, requester: Requester, request: CreateRoom, canonical_alias: str | None = None
-    ) -> str:
-        """Make a room, without its invites; returns its id. Raises what `room_drafts` raises."""
+    async def create(self, requester: Requester, request: CreateRoom) -> str:
+        """Make a room, without its invites; returns its id.
+
+        Raises what `room_drafts` raises, RoomInUse for an alias that is taken.
+        """
+        if request.room_alias_name is None:
+            return await self._create(requester, request, None)
+        alias = self._aliases.alias_of(request.room_alias_name)
+        async with self._aliases.reserved(alias, RoomInUse(f"The alias {alias} exists already")):
+            return await self._create(requester, request, alias)
+
+    async def _create(self, requester: Requester, request: CreateRoom, alias: str | None) -> str:
         version = room_version(request, self._config.default_room_version)
         profile = await self.profile_of(requester.user_id)
-        drafts = room_drafts(request, version, requester.user_id, profile, canonical_alias)
-        events = await self._sender.create_room(version, drafts)
+        drafts = room_drafts(request, version, requester.user_id, profile, alias)
+
+        def listed(room: LiveRoom, position: int) -> list[Change]:
+            row = None
+            if alias is not None:
+                row = AliasRow(alias, room.room_id, requester.user_id, self._now())
+            is_published = request.visibility == "public"
+            return [DirectoryChange(position, room.number, row, is_published)]
+
+        events = await self._sender.create_room(version, drafts, listed)
         return events[0].event.room_id
 
     async def profile_of(self, user_id: str) -> JsonObject:

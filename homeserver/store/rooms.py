@@ -103,6 +103,7 @@ async def put_memberships(connection: Connection, rows: Sequence[MembershipRow])
     """Set the memberships of (room, user) pairs; the last of equal pairs wins."""
     last = {(r.room_number, r.user_id): r for r in rows}
     unique = list(last.values())
+    await _count_joins(connection, unique)
     await connection.execute(
         """
         INSERT INTO memberships (room_number, user_id, membership, event_id, sender, position,
@@ -130,6 +131,27 @@ async def put_memberships(connection: Connection, rows: Sequence[MembershipRow])
         [r.display_name for r in unique],
         [r.avatar_url for r in unique],
         [r.stripped_state for r in unique],
+    )
+
+
+async def _count_joins(connection: Connection, rows: Sequence[MembershipRow]) -> None:
+    """Bring `joined_members` to what it will be once these memberships are written."""
+    await connection.execute(
+        """
+        WITH steps AS (
+            SELECT new.room_number, sum((new.membership = 'join')::int)
+                   - sum(coalesce((old.membership = 'join')::int, 0)) AS step
+            FROM unnest($1::bigint[], $2::text[], $3::text[])
+                 AS new (room_number, user_id, membership)
+            LEFT JOIN memberships old USING (room_number, user_id)
+            GROUP BY new.room_number
+        )
+        UPDATE rooms SET joined_members = joined_members + step
+        FROM steps WHERE rooms.room_number = steps.room_number AND step <> 0
+        """,
+        [r.room_number for r in rows],
+        [r.user_id for r in rows],
+        [r.membership for r in rows],
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from homeserver.protocol.presence import UserPresence
 from homeserver.store.account_data import AccountDataRow
+from homeserver.store.aliases import AliasRow
 from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
 from homeserver.store.device_keys import DeviceKeysRow
 from homeserver.store.events import HeadRow, TransactionRow
@@ -95,6 +96,16 @@ class AccountDataChange:
 
     position: int
     row: AccountDataRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DirectoryChange:
+    """What the directory has of a new room: its alias, and whether it is published."""
+
+    position: int
+    room_number: int
+    alias: AliasRow | None
+    is_published: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -37,7 +37,7 @@ from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP, EventRow, HeadRow, TransactionRow
 from homeserver.store.rooms import RoomRow
 from homeserver.store.state import StateKey
-from homeserver.stream.changes import EventChange, StateChange, bump_position
+from homeserver.stream.changes import Change, EventChange, StateChange, bump_position
 from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom, changed_state
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
@@ -72,6 +72,9 @@ class Transaction:
     user_id: str
     device_id: str
     transaction_id: str
+
+
+Also = Callable[[LiveRoom, int], Sequence[Change]]
 
 
 class Sender:
@@ -150,10 +153,13 @@ class Sender:
             pdu.pop(key, None)
         return pdu
 
-    async def create_room(self, version: str, drafts: Sequence[Draft]) -> list[StoredEvent]:
+    async def create_room(
+        self, version: str, drafts: Sequence[Draft], also: Also | None = None
+    ) -> list[StoredEvent]:
         """Make a room of these drafts, the first being its create event, in one transaction.
 
-        Raises Forbidden if the drafts don't make a valid room; nothing is stored then.
+        `also` says what else belongs to it, at a position. Raises Forbidden if the drafts don't
+        make a valid room; nothing is stored then.
         """
         rules = ROOM_VERSIONS[version]
         number = self._writer.allocate()
@@ -176,7 +182,8 @@ class Sender:
         )
         changes.extend(self._build(room, draft, None) for draft in drafts[1:])
         self._rooms.add(room)
-        await self._writer.submit(*changes)
+        more = also(room, self._writer.allocate()) if also is not None else ()
+        await self._writer.submit(*changes, *more)
         return [change.stored for change in changes]
 
     async def _load_needed(self, room: LiveRoom, drafts: Iterable[Draft]) -> None:

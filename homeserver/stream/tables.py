@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from homeserver.store import account_data as account_data_store
+from homeserver.store import aliases as alias_store
 from homeserver.store import backward_extremities as gap_store
 from homeserver.store import cross_signing as cross_signing_store
 from homeserver.store import device_keys as device_key_store
 from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
 from homeserver.store import events as event_store
+from homeserver.store import listings as listing_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import relations as relation_store
 from homeserver.store import rooms as room_store
@@ -22,6 +24,7 @@ from homeserver.store.device_lists import DeviceListRow
 from homeserver.stream.changes import (
     AccountDataChange,
     DeviceListChange,
+    DirectoryChange,
     EventChange,
     MembershipChange,
     OutliersChange,
@@ -98,6 +101,15 @@ async def write_memberships(connection: Connection, changes: Sequence[Membership
     await room_store.put_memberships(connection, [change.row for change in changes])
 
 
+async def write_directory(connection: Connection, changes: Sequence[DirectoryChange]) -> None:
+    aliases = [change.alias for change in changes if change.alias is not None]
+    if aliases:
+        await alias_store.insert(connection, aliases)
+    published = [change.room_number for change in changes if change.is_published]
+    if published:
+        await listing_store.publish(connection, published)
+
+
 async def write_receipts(connection: Connection, changes: Sequence[ReceiptChange]) -> None:
     await receipt_store.put(connection, [change.row for change in changes])
 
@@ -139,6 +151,7 @@ TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
     OutliersChange: write_outliers,
     EventChange: write_events,
     MembershipChange: write_memberships,
+    DirectoryChange: write_directory,
     ReceiptChange: write_receipts,
     AccountDataChange: write_account_data,
     DeviceListChange: write_device_lists,
@@ -188,6 +201,7 @@ def concerned(rooms: LiveRooms) -> dict[type, Users]:
         EventChange: members,
         OutliersChange: lambda _: (),
         MembershipChange: lambda change: (change.row.user_id,),
+        DirectoryChange: lambda _: (),
         ReceiptChange: members,
         TypingChange: members,
         ToDeviceChange: lambda change: {row.user_id for row in change.messages},

@@ -42,7 +42,7 @@ async def join_room_by_id(call: Call, room_id: str, body: JsonObject) -> JsonObj
 )
 async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3joinroomidoralias"""
-    room_id = _room_id(room_id_or_alias)
+    room_id = await _resolved(call, room_id_or_alias)
     await call.parts.membership.join(call.requester, room_id, _reason(body))
     return {"room_id": room_id}
 
@@ -56,7 +56,7 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
 )
 async def knock_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3knockroomidoralias"""
-    room_id = _room_id(room_id_or_alias)
+    room_id = await _resolved(call, room_id_or_alias)
     await call.parts.membership.knock(call.requester, room_id, _reason(body))
     return {"room_id": room_id}
 
@@ -103,9 +103,12 @@ async def unban(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     return {}
 
 
-def _room_id(room_id_or_alias: str) -> str:
+async def _resolved(call: Call, room_id_or_alias: str) -> str:
+    """The room id, also of an alias. Raises InvalidParam, NotFound."""
+    if room_id_or_alias.startswith("#"):
+        return (await call.parts.directories.aliases.resolve(room_id_or_alias))[0]
     if not is_room_id(room_id_or_alias):
-        raise InvalidParam(f"{room_id_or_alias!r} is not a room id")
+        raise InvalidParam(f"{room_id_or_alias!r} is neither a room id nor an alias")
     return room_id_or_alias
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeserver.errors import BadJson, Forbidden, InvalidParam
+from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
@@ -75,10 +75,8 @@ async def set_room_state_with_key(
     call: Call, room_id: str, event_type: str, state_key: str, body: JsonObject
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3roomsroomidstateeventtypestatekey"""
-    if event_type == "m.room.create":
-        raise Forbidden("A room's create event can't be sent again")
     draft = _draft(call, event_type, body, state_key=state_key)
-    stored = await call.parts.stream.sender.send(room_id, draft)
+    stored = await call.parts.directories.state.send(room_id, draft)
     return {"event_id": stored.event_id}
 
 

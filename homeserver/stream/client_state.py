@@ -1,0 +1,40 @@
+"""State events that clients send: each type's own rules, before the auth rules of every event.
+
+Rules of this file: what is refused here is refused to our clients only; events of other servers
+are judged by the auth rules alone.
+"""
+
+from __future__ import annotations
+
+from homeserver.errors import Forbidden
+from homeserver.stream.alias_names import AliasNames
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.room_power import state_event
+from homeserver.stream.send import Draft, Sender
+from homeserver.stream.stored_event import StoredEvent
+
+
+class ClientState:
+    """Sends state events of clients. Those of members have rules of their own: `Membership`."""
+
+    def __init__(self, rooms: LiveRooms, sender: Sender, aliases: AliasNames) -> None:
+        self._rooms = rooms
+        self._sender = sender
+        self._aliases = aliases
+
+    async def send(self, room_id: str, draft: Draft) -> StoredEvent:
+        """Check a state event and send it. Raises what the checks and `Sender.send` raise."""
+        if draft.type == "m.room.create":
+            raise Forbidden("A room's create event can't be sent again")
+        if draft.type == "m.room.canonical_alias" and draft.state_key == "":
+            await self._check_canonical_alias(room_id, draft)
+        return await self._sender.send(room_id, draft)
+
+    async def _check_canonical_alias(self, room_id: str, draft: Draft) -> None:
+        room = await self._rooms.get(room_id)
+        if room is None:
+            return  # `Sender.send` says so
+        standing = await state_event(self._rooms, room, draft.type)
+        await self._aliases.check_canonical(
+            room_id, draft.content, {} if standing is None else standing.content
+        )

@@ -1,0 +1,41 @@
+"""Rooms as the directory, space hierarchies and room summaries describe them."""
+
+from __future__ import annotations
+
+from homeserver.json_types import JsonObject
+from homeserver.store.listings import Listing
+
+
+def published_room(listing: Listing) -> JsonObject:
+    """A PublishedRoomsChunk (client-server-api#get_matrixclientv3publicrooms)."""
+    facts = listing.facts
+    told = {
+        "room_id": listing.room_id,
+        "num_joined_members": listing.joined_members,
+        "world_readable": facts.history_visibility == "world_readable",
+        "guest_can_join": facts.guest_access == "can_join",
+        # "The default join rule is `invite`" for a room without the event.
+        "join_rule": facts.join_rule or "invite",
+        "name": facts.name,
+        "topic": facts.topic,
+        "canonical_alias": _starting_with("#", facts.canonical_alias),
+        "avatar_url": _starting_with("mxc://", facts.avatar_url),
+        "room_type": facts.room_type,
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def room_summary(listing: Listing) -> JsonObject:
+    """A RoomSummary (client-server-api#get_matrixclientv1room_summaryroomidoralias)."""
+    facts = listing.facts
+    told = published_room(listing) | {"room_version": listing.version}
+    if facts.encryption is not None:
+        told["encryption"] = facts.encryption
+    if facts.allowed_rooms is not None:
+        told["allowed_room_ids"] = facts.allowed_room_ids
+    return told
+
+
+def _starting_with(start: str, text: str | None) -> str | None:
+    """Rooms may hold anything in these fields; clients are told only what is of the right kind."""
+    return text if text is not None and text.startswith(start) else None
