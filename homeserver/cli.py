@@ -62,14 +62,30 @@ def run(config: ConfigOption = None, data_dir: DataOption = Path("data")) -> Non
     with a PostgreSQL of its own, and everybody on this machine can make an account.
     With --config it logs to standard error what it does; see `homeserver generate-config`.
     """
-    # structlog takes rich, which typer brings, for colourful tracebacks: 50 ms and 6 MB at start.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None: can't be imported
+    _import_frugally()
     from homeserver.serve import serve
 
     try:
         serve(read_config(config, data_dir), is_local=config is None)
     except (KeyboardInterrupt, BrokenPipeError):
         raise SystemExit(130) from None
+
+
+def _import_frugally() -> None:
+    """Keeps from libraries what they do at import and we don't need: 0.15 s and 8 MB.
+
+    structlog takes rich, which typer brings, for colourful tracebacks; aiohttp reads all
+    certificate authorities of the system, but our requests bring their own trust.
+    """
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None: can't be imported
+    before = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
+    import aiohttp  # noqa: F401
+
+    for name, value in before.items():
+        del os.environ[name]
+        if value is not None:
+            os.environ[name] = value
 
 
 def read_config(config: Path | None, data_dir: Path) -> Config:

@@ -90,17 +90,27 @@ def _is_global(address: Address) -> bool:
     return not any(address in network for network in SPECIAL)
 
 
-def tls_context(outgoing: Outgoing) -> ssl.SSLContext | bool:
-    """What `ssl=` of an aiohttp request should be; True is aiohttp's own, verified context."""
-    if outgoing.verify_certificates and outgoing.ca_file is None:
-        return True
-    context = ssl.create_default_context()
-    if outgoing.ca_file is not None:
-        context.load_verify_locations(outgoing.ca_file)
-    if not outgoing.verify_certificates:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+class Trust:
+    """Which certificates of other servers are believed: `context` is for `ssl=` of aiohttp.
+
+    The system's authorities are read when they are needed first: it takes a tenth of a second.
+    """
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.set_alpn_protocols(("http/1.1",))
+        self._is_complete = not outgoing.verify_certificates
+        if outgoing.ca_file is not None:
+            self.context.load_verify_locations(outgoing.ca_file)
+        if not outgoing.verify_certificates:
+            self.context.check_hostname = False
+            self.context.verify_mode = ssl.CERT_NONE
+
+    def complete(self) -> None:
+        """Call this before `context` is used."""
+        if not self._is_complete:
+            self.context.load_default_certs()
+            self._is_complete = True
 
 
 def guarded_connector(
@@ -114,9 +124,16 @@ def guarded_connector(
 
     A refused connection raises ClientConnectorError (see `is_refused`). Needs a running loop.
     """
+    trust = Trust(outgoing)
+    guard = AddressGuard(outgoing.allowed_private_ranges)
+
+    def open_socket(address: tuple[Any, ...]) -> socket.socket:
+        trust.complete()
+        return guard.open_socket(address)
+
     return TCPConnector(
-        ssl=tls_context(outgoing),
-        socket_factory=AddressGuard(outgoing.allowed_private_ranges).open_socket,
+        ssl=trust.context,
+        socket_factory=open_socket,
         resolver=resolver,
         limit=connections,
         limit_per_host=per_host,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from homeserver.config import Outgoing
 from homeserver.remote.guarded_client import (
     AddressGuard,
     TooMuch,
+    Trust,
     guarded_connector,
     guarded_session,
     is_refused,
@@ -126,3 +128,19 @@ async def test_an_answer_is_read_up_to_a_size(local: int) -> None:
         async with session.get(f"http://127.0.0.1:{local}/") as response:
             with pytest.raises(TooMuch):
                 await read_at_most(response, 999)
+
+
+def test_the_systems_authorities_are_trusted_when_they_are_needed() -> None:
+    trust = Trust(Outgoing())
+    assert trust.context.verify_mode == ssl.CERT_REQUIRED
+    assert trust.context.check_hostname
+    assert trust.context.cert_store_stats()["x509_ca"] == 0
+    trust.complete()
+    expected = ssl.create_default_context().cert_store_stats()
+    assert trust.context.cert_store_stats() == expected
+
+
+def test_certificates_go_unverified_only_if_the_config_says_so() -> None:
+    trust = Trust(Outgoing(verify_certificates=False))
+    assert trust.context.verify_mode == ssl.CERT_NONE
+    assert not trust.context.check_hostname
