@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from homeserver.store.database import MigrationError, read_migrations
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "homeserver"
 
@@ -267,6 +269,13 @@ def migrated_tables() -> set[str]:
     files = (ROOT / "migrations").glob("*.sql")
     tables = {name for file in files for name in created.findall(file.read_text())}
     return tables | {"schema_migrations"}
+
+
+def test_migrations_are_numbered_without_gap_or_clash() -> None:
+    try:
+        read_migrations(ROOT / "migrations")
+    except MigrationError as error:
+        report([f"{error}. Whoever lands second takes the next free number."])
 
 
 def writers() -> dict[str, dict[str, str]]:
