@@ -9,7 +9,9 @@ from homeserver.config import Config
 from homeserver.http.federation.parts import FederationParts
 from homeserver.remote.core import RemoteCore
 from homeserver.services.incoming_edus import IncomingEdus
+from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
+from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.resident import Resident
 from homeserver.store.database import Database
 from homeserver.stream import inbound as stream_inbound
@@ -35,6 +37,8 @@ def build(ground: Ground) -> FederationParts:
         inbound=inbound,
         edus=IncomingEdus(stream, inbound.incoming),
         resident=Resident(database, stream, inbound),
+        invites=Invites(database, stream, inbound),
+        remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),
         published_keys=PublishedKeys(
             database, remote, stream.sender.signer, config.federation.old_signing_keys, now_ms
         ),

@@ -331,6 +331,21 @@ def add_signature(event: Event, signer: Signer) -> Event:
     return _event(event.rules, pdu, event.event_id, encoded, event.rejected)
 
 
+def with_signatures(event: Event, more: JsonObject) -> Event:
+    """The event with signatures of other servers (server name -> key id -> signature) added.
+
+    What is no signature is left out; those that are there stay.
+    """
+    pdu = event.pdu
+    for server_name, of_server in more.items():
+        if server_name not in pdu["signatures"] and isinstance(of_server, dict):
+            texts = {k: v for k, v in of_server.items() if isinstance(v, str)}
+            pdu["signatures"][server_name] = texts
+    encoded = encode_pdu(pdu, event.rules)
+    check_size(encoded)
+    return _event(event.rules, pdu, event.event_id, encoded, event.rejected)
+
+
 def required_signers(event: Event) -> set[str]:
     """The servers that must have signed an event (each room version's "Authorisation rules").
 
@@ -371,4 +386,5 @@ __all__ = [
     "sign_pdu",
     "stored_event",
     "unsigned_pdu",
+    "with_signatures",
 ]

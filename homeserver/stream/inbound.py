@@ -9,9 +9,11 @@ from homeserver.remote.core import RemoteCore
 from homeserver.store.database import Database
 from homeserver.stream.catch_up import CatchUp
 from homeserver.stream.core import StreamCore
+from homeserver.stream.enter_room import RoomEntry
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.incoming import Incoming
 from homeserver.stream.outliers import Outliers
+from homeserver.stream.outside_memberships import OutsideMemberships
 from homeserver.stream.receive import Receiver
 from homeserver.stream.verify import Verifier
 
@@ -25,6 +27,8 @@ class Inbound:
     gaps: Gaps
     receiver: Receiver
     incoming: Incoming
+    entry: RoomEntry
+    outside: OutsideMemberships
 
 
 def build(
@@ -38,4 +42,6 @@ def build(
     receiver = Receiver(database, rooms, writer, server_name)
     catch_up = CatchUp(rooms, gaps, receiver)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
-    return Inbound(verifier, outliers, gaps, receiver, incoming)
+    entry = RoomEntry(database, rooms, writer, verifier, server_name)
+    outside = OutsideMemberships(database, writer)
+    return Inbound(verifier, outliers, gaps, receiver, incoming, entry, outside)

@@ -299,8 +299,11 @@ class Sender:
             stored = self._find(room, event_id)
             if stored is not None:
                 hashes[event_id] = encode_base64(reference_hash(stored.event.pdu, room.rules))
-        event_id = f"${secrets.token_urlsafe(16)}:{self.signer.server_name}"
-        return replace(template, event_id=event_id, reference_hashes=hashes)
+        return replace(template, event_id=self.new_event_id(), reference_hashes=hashes)
+
+    def new_event_id(self) -> str:
+        """An event id of ours, for room versions in which it is chosen."""
+        return f"${secrets.token_urlsafe(16)}:{self.signer.server_name}"
 
     def _redaction_target(self, room: LiveRoom, event: Event, only_own: bool) -> str | None:
         """The event id that a redaction takes effect on; raises Forbidden if it may not."""

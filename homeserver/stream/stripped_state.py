@@ -6,6 +6,7 @@ client-server-api#stripped-state
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -37,5 +38,21 @@ def stripped_state(events: Iterable[Event]) -> bytes:
                 "content": event.content,
             }
             for event in events
+        ]
+    )
+
+
+def stripped_from_pdus(pdus: Iterable[Any]) -> bytes:
+    """Stripped state of what another server sent, PDUs or (by older servers) stripped events.
+
+    Whatever is no state event is left out.
+    """
+    return msgspec.json.encode(
+        [
+            {name: pdu[name] for name in ("type", "state_key", "sender", "content")}
+            for pdu in pdus
+            if isinstance(pdu, dict)
+            and all(isinstance(pdu.get(name), str) for name in ("type", "state_key", "sender"))
+            and isinstance(pdu.get("content"), dict)
         ]
     )

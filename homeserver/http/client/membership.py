@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeserver.errors import BadJson, InvalidParam, MissingParam
+from homeserver.errors import (
+    BadJson,
+    InvalidParam,
+    MissingParam,
+    UnableToAuthoriseJoin,
+    UnableToGrantJoin,
+)
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.protocol.identifiers import is_room_id
+from homeserver.protocol.identifiers import is_room_id, is_user_id, server_name_of
 
 endpoints = Endpoints()
 
@@ -42,8 +48,15 @@ async def join_room_by_id(call: Call, room_id: str, body: JsonObject) -> JsonObj
 )
 async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3joinroomidoralias"""
-    room_id = await _resolved(call, room_id_or_alias)
-    await call.parts.membership.join(call.requester, room_id, _reason(body))
+    room_id, servers = await _resolved(call, room_id_or_alias)
+    remote = call.parts.federation.remote_membership
+    if await remote.takes_part(room_id):
+        try:
+            await call.parts.membership.join(call.requester, room_id, _reason(body))
+            return {"room_id": room_id}
+        except (UnableToAuthoriseJoin, UnableToGrantJoin):
+            pass  # another server of the room may be able to
+    await remote.join(call.requester.user_id, room_id, servers, _reason(body))
     return {"room_id": room_id}
 
 
@@ -56,15 +69,22 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
 )
 async def knock_room(call: Call, room_id_or_alias: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3knockroomidoralias"""
-    room_id = await _resolved(call, room_id_or_alias)
-    await call.parts.membership.knock(call.requester, room_id, _reason(body))
+    room_id, servers = await _resolved(call, room_id_or_alias)
+    remote = call.parts.federation.remote_membership
+    if await remote.takes_part(room_id):
+        await call.parts.membership.knock(call.requester, room_id, _reason(body))
+    else:
+        await remote.knock(call.requester.user_id, room_id, servers, _reason(body))
     return {"room_id": room_id}
 
 
 @endpoints.post("/rooms/{room_id}/leave", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
 async def leave_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidleave"""
-    await call.parts.membership.leave(call.requester, room_id, _reason(body))
+    remote = call.parts.federation.remote_membership
+    outside = not await remote.takes_part(room_id)
+    if not (outside and await remote.leave(call.requester.user_id, room_id, _reason(body))):
+        await call.parts.membership.leave(call.requester, room_id, _reason(body))
     return {}
 
 
@@ -78,7 +98,12 @@ async def forget_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
 @endpoints.post("/rooms/{room_id}/invite", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
 async def invite_user(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidinvite"""
-    await call.parts.membership.invite(call.requester, room_id, _user_id(body), _reason(body))
+    user_id = _user_id(body)
+    if is_user_id(user_id) and server_name_of(user_id) != call.parts.config.server_name:
+        remote = call.parts.federation.remote_membership
+        await remote.invite(call.requester.user_id, room_id, user_id, _reason(body))
+    else:
+        await call.parts.membership.invite(call.requester, room_id, user_id, _reason(body))
     return {}
 
 
@@ -103,13 +128,18 @@ async def unban(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     return {}
 
 
-async def _resolved(call: Call, room_id_or_alias: str) -> str:
-    """The room id, also of an alias. Raises InvalidParam, NotFound."""
+async def _resolved(call: Call, room_id_or_alias: str) -> tuple[str, list[str]]:
+    """The room id, also of an alias, and the servers through which it may be reached.
+
+    Raises InvalidParam, NotFound.
+    """
+    servers = [*call.query_list("via"), *call.query_list("server_name")]  # until v1.12
     if room_id_or_alias.startswith("#"):
-        return (await call.parts.directories.aliases.resolve(room_id_or_alias))[0]
+        room_id, known = await call.parts.directories.aliases.resolve(room_id_or_alias)
+        return room_id, [*servers, *known]
     if not is_room_id(room_id_or_alias):
         raise InvalidParam(f"{room_id_or_alias!r} is neither a room id nor an alias")
-    return room_id_or_alias
+    return room_id_or_alias, servers
 
 
 def _reason(body: JsonObject) -> JsonObject:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeserver.services.incoming_edus import IncomingEdus
+from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
+from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.resident import Resident
 from homeserver.stream.inbound import Inbound
 
@@ -18,3 +20,5 @@ class FederationParts:
     edus: IncomingEdus
     published_keys: PublishedKeys
     resident: Resident
+    invites: Invites
+    remote_membership: RemoteMembership

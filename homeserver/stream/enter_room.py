@@ -1,0 +1,300 @@
+"""We enter a room of other servers: its state, checked, becomes ours.
+
+Rules of this file: nothing is stored before all of it was verified and judged; then one submission
+stores everything. Two who enter one room at once take turns.
+server-server-api#joining-rooms
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from immutables import Map
+
+from homeserver.errors import BadGateway
+from homeserver.protocol.auth_rules import check_event
+from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.rejection import Rejected
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.store import events as event_store
+from homeserver.store import rooms as room_store
+from homeserver.store.database import Database
+from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow, KnownEvent
+from homeserver.store.rooms import RoomRow
+from homeserver.stream.changes import EventChange, OutliersChange, bump_position
+from homeserver.stream.event_sources import CREATE, auth_state_ids
+from homeserver.stream.group_states import GroupState
+from homeserver.stream.live_room import (
+    EVERYTHING_IN_MEMORY,
+    Head,
+    LiveRoom,
+    State,
+    changed_state,
+    state_difference,
+)
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.memberships import MembershipContext, membership_rows
+from homeserver.stream.outliers import outlier_row, passes_auth_events
+from homeserver.stream.receive import in_order
+from homeserver.stream.send import NEW_ROOM
+from homeserver.stream.state_groups import group_of_event, snapshot
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.verify import Verifier
+from homeserver.stream.writer import StreamWriter
+
+A_SLICE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a server answered to our join: the signed join and the room's state before it."""
+
+    join: Event
+    state: Sequence[Any]
+    auth_chain: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """An offer's events: `rejected` by id; `state` are those that make up the state."""
+
+    join: Event
+    events: Mapping[str, Event]
+    rejected: frozenset[str]
+    state: Mapping[StateKey, Event]
+
+
+class RoomEntry:
+    """Takes in the rooms that we join."""
+
+    def __init__(
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        writer: StreamWriter,
+        verifier: Verifier,
+        server_name: str,
+    ) -> None:
+        self._database = database
+        self._rooms = rooms
+        self._writer = writer
+        self._verifier = verifier
+        self._server_name = server_name
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def enter(self, room_id: str, rules: RoomVersion, offer: Offer) -> None:
+        """Make the room ours; the join is committed on return.
+
+        Raises BadGateway if the offer doesn't stand the checks.
+        """
+        checked = await self._check(room_id, rules, offer)
+        async with self._one_at_a_time(room_id):
+            await self._take(room_id, rules, checked)
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, room_id: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(room_id, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(room_id, None)
+
+    async def _check(self, room_id: str, rules: RoomVersion, offer: Offer) -> _Checked:
+        told = (await self._verifier.verify(offer.state, rules, room_id)).events
+        chain = (await self._verifier.verify(offer.auth_chain, rules, room_id)).events
+        events = {event.event_id: event for event in (*chain, *told)}
+        rejected = await _rejected(in_order(events.values()))
+        accepted = (e for e in told if e.is_state and e.event_id not in rejected)
+        state = {event.key: event for event in accepted}
+        create = state.get(CREATE)
+        if create is None or create.content.get("room_version", "1") != rules.identifier:
+            raise BadGateway("The room's state has no fitting m.room.create event")
+        try:
+            wanted = auth_state_ids(
+                offer.join, Map({key: event.event_id for key, event in state.items()})
+            )
+            check_event(rules, offer.join, {key: state[key] for key in wanted})
+        except Rejected as rejection:
+            reason = rejection.reason
+            raise BadGateway(f"The room's state doesn't allow the join: {reason}") from None
+        return _Checked(offer.join, events, rejected, state)
+
+    async def _take(self, room_id: str, rules: RoomVersion, checked: _Checked) -> None:
+        async with self._database.connection() as connection:
+            known_rooms = await room_store.by_ids(connection, [room_id])
+            ids = [*checked.events, checked.join.event_id, *checked.join.prev_events]
+            known = await event_store.known(connection, ids)
+        if _is_placed(known.get(checked.join.event_id)):
+            return  # it came in a transaction already
+        live = await self._rooms.get(room_id)
+        if live is not None:
+            async with live.lock:
+                submitted = self._submit(live, None, known, checked)
+        else:
+            row = known_rooms[0] if known_rooms else None
+            number = self._writer.allocate() if row is None else row.room_number
+            new_room = RoomRow(number, room_id, rules.identifier) if row is None else None
+            live = _new_live_room(room_id, number, rules)
+            submitted = self._submit(live, new_room, known, checked)
+            self._rooms.add(live)
+        await submitted
+
+    def _submit(
+        self,
+        room: LiveRoom,
+        new_room: RoomRow | None,
+        known: Mapping[str, KnownEvent],
+        checked: _Checked,
+    ) -> asyncio.Future[None]:
+        """No await in here: numbers are given out, and submitted."""
+        rows, numbers = self._outlier_rows(room, known, checked)
+        changes: list[OutliersChange | EventChange] = []
+        if rows:
+            changes.append(
+                OutliersChange(rows[-1].number, room.room_id, tuple(rows), new_room=new_room)
+            )
+        changes.append(self._join_change(room, known, numbers, checked))
+        return self._writer.submit(*changes)
+
+    def _outlier_rows(
+        self, room: LiveRoom, known: Mapping[str, KnownEvent], checked: _Checked
+    ) -> tuple[list[EventRow], dict[str, int]]:
+        """Rows of the events that we don't have yet, and the numbers of all."""
+        numbers = {event_id: one.number for event_id, one in known.items()}
+        rows = []
+        for event_id, event in checked.events.items():
+            if event_id in numbers:
+                continue
+            flags = int(Flag.OUTLIER)
+            if event_id in checked.rejected:
+                flags |= Flag.REJECTED
+            number = numbers[event_id] = self._writer.allocate()
+            auth = [numbers[cited] for cited in event.auth_events if cited in numbers]
+            rows.append(outlier_row(event, room.number, number, auth, int(flags)))
+        return rows, numbers
+
+    def _join_change(
+        self,
+        room: LiveRoom,
+        known: Mapping[str, KnownEvent],
+        numbers: Mapping[str, int],
+        checked: _Checked,
+    ) -> EventChange:
+        join = checked.join
+        before: State = Map({key: event.event_id for key, event in checked.state.items()})
+        after = changed_state(before, state_difference(Map(), Map({join.key: join.event_id})))
+        group_number, position = self._writer.allocate(), self._writer.allocate()
+        number = known[join.event_id].number if join.event_id in known else position
+        group, size = snapshot(group_number, room.number, before, current_from=None)
+        self._rooms.group_states.put(group_number, before, size)
+        base = GroupState(group_number, before, size)
+        own, own_size = group_of_event(base, room.number, number, after, current_from=position)
+        self._rooms.group_states.put(number, after, own_size)
+        row = _join_row(room, join, (number, position, group_number), checked, numbers)
+        stored = StoredEvent(row, room.rules, join)
+        changes = state_difference(room.head.state, after)
+        members = {event.event_id: event for event in checked.state.values()}
+        members[join.event_id] = join
+        memberships = membership_rows(
+            changes,
+            MembershipContext(
+                room.number, position, members, dict(room.head_members), self._server_name
+            ),
+        )
+        room.head = Head((join.event_id,), join.depth, after, number, own_size)
+        room.pending[join.event_id] = stored
+        room.pending_members.update((one.user_id, one) for one in memberships)
+        room.auth_graph = None
+        missing = [id_ for id_ in join.prev_events if not _is_placed(known.get(id_))]
+        return EventChange(
+            position=position,
+            room_id=room.room_id,
+            row=row,
+            stored=stored,
+            head=HeadRow(
+                room.number,
+                (join.event_id,),
+                join.depth,
+                number,
+                position,
+                bump_position(join.type, position),
+            ),
+            in_timeline=True,
+            state_changes=changes,
+            state_groups=(group, own),
+            memberships=memberships,
+            was_outlier=join.event_id in known,
+            missing=tuple(missing),
+            fills_gap=True,
+        )
+
+
+async def _rejected(events: Sequence[Event]) -> frozenset[str]:
+    """Of all events of an offer, in order, those that their auth events don't allow."""
+    judged: dict[str, Event] = {}
+    rejected: set[str] = set()
+    for index, event in enumerate(events):
+        if index % A_SLICE == A_SLICE - 1:
+            await asyncio.sleep(0)
+        auth = [judged[id_] for id_ in event.auth_events if id_ in judged]
+        create = None
+        if event.rules.room_id_is_create_event_id:
+            create = judged.get("$" + event.room_id[1:])
+        complete = len(auth) == len(event.auth_events)
+        if complete and passes_auth_events(event, auth, create):
+            judged[event.event_id] = event
+        else:
+            judged[event.event_id] = event.as_rejected()
+            rejected.add(event.event_id)
+    return frozenset(rejected)
+
+
+def _is_placed(event: KnownEvent | None) -> bool:
+    return event is not None and not event.flags & Flag.OUTLIER
+
+
+def _new_live_room(room_id: str, number: int, rules: RoomVersion) -> LiveRoom:
+    return LiveRoom(
+        room_id=room_id,
+        number=number,
+        rules=rules,
+        head=NEW_ROOM,
+        state=Map(),
+        members={},
+        timeline=[],
+        timeline_floor=EVERYTHING_IN_MEMORY,
+        last_position=0,
+    )
+
+
+def _join_row(
+    room: LiveRoom,
+    join: Event,
+    numbers_of_join: tuple[int, int, int],
+    checked: _Checked,
+    numbers: Mapping[str, int],
+) -> EventRow:
+    number, position, group_number = numbers_of_join
+    replaced = checked.state.get(join.key)
+    return EventRow(
+        number=number,
+        room_number=room.number,
+        timeline_order=position * ORDER_STEP,
+        event_id=join.event_id,
+        type=join.type,
+        state_key=join.state_key,
+        sender=join.sender,
+        origin_server_ts=join.origin_server_ts,
+        state_group=group_number,
+        replaces=None if replaced is None else numbers.get(replaced.event_id),
+        auth_events=tuple(numbers[id_] for id_ in join.auth_events if id_ in numbers),
+        flags=int(Flag.RESOLVED),
+        redacted_by=None,
+        json=join.json,
+    )

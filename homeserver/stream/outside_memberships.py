@@ -1,0 +1,62 @@
+"""What our users are in rooms that this server isn't in: invited, knocking, gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from homeserver.protocol.events import Event
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.store import rooms as room_store
+from homeserver.store.database import Database
+from homeserver.store.rooms import MembershipRow, RoomRow
+from homeserver.stream.changes import MembershipChange
+from homeserver.stream.writer import StreamWriter
+
+
+class OutsideMemberships:
+    """Writes memberships that no event of a room we have brings."""
+
+    def __init__(self, database: Database, writer: StreamWriter) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def remember(
+        self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None
+    ) -> None:
+        """Keep what a member event says of a local user; committed on return."""
+        assert event.state_key is not None
+        async with self._database.connection() as connection:
+            known = await room_store.by_ids(connection, [room_id])
+        new_room = None
+        if known:
+            number = known[0].room_number
+        else:
+            number = self._writer.allocate()
+            new_room = RoomRow(number, room_id, rules.identifier)
+        row = MembershipRow(
+            room_number=number,
+            user_id=event.state_key,
+            membership=event.membership or "leave",
+            event_id=event.event_id,
+            sender=event.sender,
+            position=0,
+            joined_from=None,
+            is_local=True,
+            display_name=_text(event.content.get("displayname")),
+            avatar_url=_text(event.content.get("avatar_url")),
+            stripped_state=stripped,
+        )
+        await self.put(room_id, row, new_room)
+
+    async def put(self, room_id: str, row: MembershipRow, new_room: RoomRow | None = None) -> None:
+        """Write a membership, which is the newest."""
+        position = self._writer.allocate()
+        change = MembershipChange(
+            position, room_id, replace(row, position=position), new_room=new_room
+        )
+        await self._writer.append(change)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and "\0" not in value else None
