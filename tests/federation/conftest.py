@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.support.certificates import Authority
 from tests.support.peer import Peer
 from tests.support.server import RunningServer
 
+StartServers = Callable[..., Awaitable[list[RunningServer]]]
 StartPeer = Callable[[RunningServer], Awaitable[Peer]]
 
 
@@ -24,6 +27,41 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 async def server(start_server: StartServer, authority: Authority) -> RunningServer:
     """A homeserver that trusts the tests' authority."""
     return await start_server(outgoing={"ca_file": str(authority.ca_file)})
+
+
+@pytest.fixture
+async def start_servers(start_server: StartServer, authority: Authority) -> StartServers:
+    """`await start_servers("one", "two")`: one.test and two.test find each other."""
+
+    async def start(*names: str, **more: Any) -> list[RunningServer]:
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        resolve = {f"{name}.test": f"127.0.0.1:{port}" for name, port in ports.items()}
+        servers = []
+        for name, port in ports.items():
+            certificate, key = authority.certificate(f"{name}.test")
+            tls = {"certificate": str(certificate), "private_key": str(key)}
+            values = {
+                "server_name": f"{name}.test",
+                "listeners": [
+                    {"port": 0, "resources": ["client"]},
+                    {"port": port, "resources": ["federation"], "tls": tls},
+                ],
+                "federation": {"resolve": resolve, **more.pop("federation", {})},
+                "outgoing": {"ca_file": str(authority.ca_file)},
+            }
+            servers.append(await start_server(**{**values, **more}))
+        return servers
+
+    return start
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at the moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""Two servers of ours: joining, leaving, knocking, inviting across them."""
+
+from __future__ import annotations
+
+import pytest
+
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+from tests.federation.conftest import StartServers
+from tests.support.client import Client, Refused
+
+
+def invite_of(answer: object, room_id: str) -> object:
+    assert isinstance(answer, dict)
+    return answer.get("rooms", {}).get("invite", {}).get(room_id)
+
+
+def joined(answer: object, room_id: str) -> object:
+    assert isinstance(answer, dict)
+    return answer.get("rooms", {}).get("join", {}).get(room_id)
+
+
+@pytest.mark.parametrize("version", list(ROOM_VERSIONS))
+async def test_a_user_joins_a_room_of_another_server(
+    start_servers: StartServers, version: str
+) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat", room_version=version, name="far")
+    await alice.sync()
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    await bob.sync_until(lambda answer: joined(answer, room_id))
+    assert (await bob.state(room_id, "m.room.name"))["name"] == "far"
+    member = await bob.state(room_id, "m.room.member", alice.user_id)
+    assert member["membership"] == "join"
+    member = await alice.state(room_id, "m.room.member", bob.user_id)
+    assert member["membership"] == "join"
+
+
+@pytest.mark.parametrize("version", ["1", "2", "3", "11", "12"])
+async def test_an_invited_user_joins(start_servers: StartServers, version: str) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(room_version=version, name="private")
+    await alice.invite(room_id, bob.user_id)
+    invite = await bob.sync_until(lambda answer: invite_of(answer, room_id))
+    assert "private" in str(invite)
+    await bob.join(room_id)
+    assert (await bob.state(room_id, "m.room.name"))["name"] == "private"
+
+
+async def test_an_invite_is_rejected(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room()
+    await alice.invite(room_id, bob.user_id)
+    await bob.sync_until(lambda answer: invite_of(answer, room_id))
+    await bob.leave(room_id)
+    member = await alice.state(room_id, "m.room.member", bob.user_id)
+    assert member["membership"] == "leave"
+
+
+async def test_who_is_not_invited_does_not_join(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room()
+    with pytest.raises(Refused) as refused:
+        await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+
+
+async def test_a_user_knocks(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    room_id = await alice.create_room(initial_state=[rule], name="closed")
+    query = {"via": "one.test"}
+    await bob.request("POST", f"/knock/{room_id}", {"reason": "please"}, query=query)
+    member = await alice.state(room_id, "m.room.member", bob.user_id)
+    assert (member["membership"], member["reason"]) == ("knock", "please")
+    await bob.sync_until(lambda a: a.get("rooms", {}).get("knock", {}).get(room_id))
+
+
+async def restricted_room(alice: Client, space: str) -> str:
+    allow = [{"type": "m.room_membership", "room_id": space}]
+    content = {"join_rule": "restricted", "allow": allow}
+    rule = {"type": "m.room.join_rules", "content": content}
+    return await alice.create_room(initial_state=[rule])
+
+
+async def test_a_restricted_room_lets_in_members_of_another(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    space = await alice.create_room(preset="public_chat")
+    room_id = await restricted_room(alice, space)
+    query = {"via": "one.test"}
+    with pytest.raises(Refused) as refused:
+        await bob.request("POST", f"/join/{room_id}", {}, query=query)
+    assert refused.value.status == 403
+    await bob.request("POST", f"/join/{space}", {}, query=query)
+    await bob.request("POST", f"/join/{room_id}", {}, query=query)
+    member = await bob.state(room_id, "m.room.member", bob.user_id)
+    assert member["join_authorised_via_users_server"] == alice.user_id
+
+
+async def test_a_server_that_is_down_is_told_as_such(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await one.stop()
+    with pytest.raises(Refused) as refused:
+        await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    assert refused.value.status == 502
