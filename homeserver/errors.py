@@ -94,6 +94,13 @@ class UnknownError(MatrixError):
     errcode = "M_UNKNOWN"
 
 
+class WrongRoomKeysVersion(MatrixError):
+    """`current_version` tells the backup version to use instead."""
+
+    status = 403
+    errcode = "M_WRONG_ROOM_KEYS_VERSION"
+
+
 class TooLarge(MatrixError):
     status = 413
     errcode = "M_TOO_LARGE"

@@ -102,3 +102,35 @@ CREATE TABLE remote_devices (
     display_name text,
     PRIMARY KEY (user_id, device_id)
 );
+
+-- Room keys that users keep on the server, encrypted by their clients.
+CREATE TABLE key_backups (
+    user_id    text NOT NULL REFERENCES accounts,
+    version    bigint NOT NULL,      -- counts up per user; never given again, so deleted ones stay as empty rows
+    algorithm  text NOT NULL,
+    auth_data  bytea NOT NULL,       -- JSON object
+    etag       bigint NOT NULL DEFAULT 0, -- changes with every change of a key
+    key_count  bigint NOT NULL DEFAULT 0, -- rows in backed_up_keys
+    is_deleted boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (user_id, version)
+);
+
+CREATE TABLE backed_up_keys (
+    user_id             text NOT NULL,
+    version             bigint NOT NULL,
+    room_id             text COLLATE "C" NOT NULL,
+    session_id          text COLLATE "C" NOT NULL,
+    first_message_index bigint NOT NULL,
+    forwarded_count     bigint NOT NULL,
+    is_verified         boolean NOT NULL,
+    session_data        bytea NOT NULL, -- JSON object
+    PRIMARY KEY (user_id, version, room_id, session_id)
+);
+
+-- A device of a user that is kept here, encrypted, to receive room keys while no other is logged in (MSC3814).
+CREATE TABLE dehydrated_devices (
+    user_id     text PRIMARY KEY,
+    device_id   text NOT NULL,
+    device_data bytea NOT NULL,      -- JSON object
+    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
+);

@@ -8,6 +8,7 @@ from homeserver.clock import Clock
 from homeserver.remote.client import FederationClient
 from homeserver.services.encryption.cross_signing import CrossSigning
 from homeserver.services.encryption.device_keys import DeviceKeys
+from homeserver.services.encryption.key_backup import KeyBackups
 from homeserver.services.encryption.key_queries import KeyQueries
 from homeserver.services.encryption.one_time_keys import OneTimeKeys
 from homeserver.services.encryption.to_device import ToDevice
@@ -24,6 +25,7 @@ class EncryptionParts:
     queries: KeyQueries
     one_time_keys: OneTimeKeys
     cross_signing: CrossSigning
+    key_backups: KeyBackups
     to_device: ToDevice
     remote_device_lists: RemoteDeviceLists
 
@@ -47,6 +49,7 @@ def encryption_parts(
         queries=KeyQueries(database, remote_lists, server_name),
         one_time_keys=OneTimeKeys(database, stream.key_counts, client, server_name),
         cross_signing=CrossSigning(database, lists),
+        key_backups=KeyBackups(database),
         to_device=ToDevice(database, stream.writer, server_name, clock),
         remote_device_lists=remote_lists,
     )

@@ -25,7 +25,6 @@ from homeserver.stream.writer import StreamWriter
 
 EVERY_DEVICE = "*"
 SENDERS_REMEMBERED = 5000
-MAX_MESSAGE_ID = 32
 
 Messages = Mapping[str, Mapping[str, JsonObject]]
 """Contents by user id and device id (or `*`)."""
@@ -81,7 +80,9 @@ class ToDevice:
                 "type": str(event_type),
                 "message_id": str(message_id),
                 "messages": dict(messages),
-            } if is_user_id(sender) and server_name_of(sender) == origin:
+            } if (
+                is_user_id(sender) and server_name_of(sender) == origin and is_device_id(message_id)
+            ):
                 local = {u: m for u, m in messages.items() if self._is_local(u)}
             case _:
                 raise BadJson("Not an m.direct_to_device of that server")
