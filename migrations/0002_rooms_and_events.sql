@@ -38,7 +38,11 @@ CREATE TABLE events (
     auth_events      bigint[] NOT NULL,
     flags            smallint NOT NULL,  -- store.events.Flag
     redacted_by      bigint,             -- number of the redaction that hit it
-    json             bytea NOT NULL      -- the canonical bytes that were hashed and signed
+    json             bytea NOT NULL,     -- the canonical bytes that were hashed and signed
+    thread_root      text COLLATE "C",   -- event id of the root of the thread that it is in; null: main timeline
+    push             smallint NOT NULL,  -- what it does on the default push rules: 1 notifies, 2 highlights
+    push_sets        bigint[],           -- rule sets for which it does otherwise: their number, in the lowest two bits what
+    push_users       text[]              -- local members for whom it does other than for their set: a digit, the user id
 );
 -- /messages, /context, the end of a timeline
 CREATE INDEX events_timeline ON events (room_number, timeline_order) WHERE timeline_order IS NOT NULL;

@@ -79,6 +79,11 @@ class PowerLevels:
             return level
         return self.state_default if is_state else self.events_default
 
+    @property
+    def notifications(self) -> Mapping[str, int]:
+        """The levels that may trigger a kind of notification, where they aren't the default."""
+        return self._notifications
+
     def notification(self, key: str) -> int:
         """The level that may trigger that kind of notification (`room` for `@room`)."""
         return self._notifications.get(key, 50)

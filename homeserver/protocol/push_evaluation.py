@@ -35,6 +35,10 @@ from homeserver.protocol.push_rules import (
     decode_rules,
     parse_actions,
 )
+from homeserver.protocol.push_sets import set_number
+
+DEFAULT_SET = 0
+"""The number of the set of who changed nothing."""
 
 _REMEMBERED_TYPES = 64
 
@@ -72,9 +76,13 @@ _Candidate = tuple[tuple[Condition, ...], Outcome]
 class CompiledRules:
     """All the rules of a user, ready to be evaluated; compared by identity."""
 
-    __slots__ = ("_after", "_before", "_by_room", "_by_sender", "_by_type", "reads_names")
+    __slots__ = ("_after", "_before", "_by_room", "_by_sender", "_by_type", "number", "reads_names")
 
-    def __init__(self, rules: UserRules, defaults: Sequence[DefaultRule]) -> None:
+    def __init__(
+        self, rules: UserRules, defaults: Sequence[DefaultRule], number: int = DEFAULT_SET
+    ) -> None:
+        """`number` is the set's name in what is stored of an event."""
+        self.number = number
         self.reads_names = False
         self._before: list[_Rule] = []
         self._after: list[_Rule] = []
@@ -205,7 +213,7 @@ def _has_no_mentions(facts: PushFacts, reader: Reader) -> bool:
 @lru_cache(maxsize=8192)
 def compiled_rules(stored: bytes, defaults: tuple[DefaultRule, ...]) -> CompiledRules:
     """The rules of `encode_rules`, one object for all users whose rules are equal."""
-    return CompiledRules(decode_rules(stored), defaults)
+    return CompiledRules(decode_rules(stored), defaults, set_number(stored))
 
 
 @lru_cache(maxsize=8)
@@ -254,18 +262,25 @@ class RoomReaders:
     def evaluate_room(self, facts: PushFacts) -> RoomOutcome:
         """All members at once: the outcome on default rules, and the members who differ from it."""
         default = self._default.evaluate(facts, NOBODY)
-        differences: dict[str, Outcome] = {}
-        for rules, user_ids in self._own_sets.items():
+        sets: dict[CompiledRules, Outcome] = {}
+        for rules in self._own_sets:
             outcome = rules.evaluate(facts, NOBODY)
             if outcome != default:
-                differences.update(dict.fromkeys(user_ids, outcome))
+                sets[rules] = outcome
+        personal: dict[str, Outcome] = {}
         for user_id in self._concerned(facts):
             outcome = self.evaluate(facts, user_id)
-            if outcome != default:
-                differences[user_id] = outcome
-            else:
-                differences.pop(user_id, None)
-        return RoomOutcome(default, differences)
+            if outcome != sets.get(self._rules[user_id], default):
+                personal[user_id] = outcome
+        return RoomOutcome(default, sets, personal, self)
+
+    def rules_of(self, user_id: str) -> CompiledRules:
+        """A member's rules; the default ones for who is none."""
+        return self._rules.get(user_id, self._default)
+
+    def members_on(self, rules: CompiledRules) -> Iterable[str]:
+        """The members on a set of rules that isn't the default one."""
+        return self._own_sets.get(rules, ())
 
     def _concerned(self, facts: PushFacts) -> set[str]:
         """The members for whom a condition about the reader may hold, or who are never notified."""
@@ -307,10 +322,27 @@ def evaluate_user(
 
 @dataclass(frozen=True, slots=True)
 class RoomOutcome:
-    """`differences` has each member whose outcome is not the `default` one."""
+    """`sets` has the rule sets whose outcome, for nobody in particular, is not the `default` one;
+    `personal` the members whose outcome is not the one of their set."""
 
     default: Outcome
-    differences: Mapping[str, Outcome]
+    sets: Mapping[CompiledRules, Outcome]
+    personal: Mapping[str, Outcome]
+    readers: RoomReaders
 
     def of(self, user_id: str) -> Outcome:
-        return self.differences.get(user_id, self.default)
+        own = self.personal.get(user_id)
+        if own is not None:
+            return own
+        return self.sets.get(self.readers.rules_of(user_id), self.default)
+
+    @property
+    def differences(self) -> dict[str, Outcome]:
+        """Each member whose outcome is not the `default` one."""
+        found = {
+            user_id: outcome
+            for rules, outcome in self.sets.items()
+            for user_id in self.readers.members_on(rules)
+        }
+        found |= self.personal
+        return {user_id: outcome for user_id, outcome in found.items() if outcome != self.default}

@@ -27,18 +27,18 @@ class PushRuleSettings:
 
     async def get(self, user_id: str) -> UserRules:
         """What the user has of their own and changed of the defaults."""
-        return decode_rules(await self._rules.stored(user_id))
+        return decode_rules((await self._rules.get(user_id)).stored)
 
     async def account_data(self, user_id: str) -> bytes:
         """The content of the user's `m.push_rules`, as account data shows it."""
-        stored = await self._rules.stored(user_id)
+        stored = (await self._rules.get(user_id)).stored
         return served_content(AccountDataRow(user_id, "", PUSH_RULES, stored, 0))
 
     async def change(self, user_id: str, change: Callable[[UserRules], UserRules]) -> None:
         """Apply one of the changes of `protocol.push_rules`. Raises TooLarge and what it raises."""
         lock = self._locks.setdefault(user_id, asyncio.Lock())
         async with lock:
-            standing = await self._rules.stored(user_id)
+            standing = (await self._rules.get(user_id)).stored
             changed = encode_rules(change(decode_rules(standing)))
             if changed == standing:
                 return

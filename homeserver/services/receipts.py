@@ -53,6 +53,8 @@ class Receipts:
             standing.event_id == event_id or standing.event_order >= order > LOWEST_ORDER
         ):
             return
+        if standing is not None:
+            order = max(order, standing.event_order)  # an event that we lack takes nothing back
         position = self._stream.writer.allocate()
         row = ReceiptRow(
             room.number, user_id, receipt_type, thread_id, event_id, order, now_ms(), position

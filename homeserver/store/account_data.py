@@ -51,17 +51,19 @@ async def of_user(connection: Connection, user_id: str, after: int = 0) -> list[
     return [AccountDataRow(*record) for record in records]
 
 
-async def of_users(connection: Connection, user_ids: Sequence[str], type_: str) -> dict[str, bytes]:
-    """The global account data of one type, by user."""
+async def of_users(
+    connection: Connection, user_ids: Sequence[str], types: Sequence[str]
+) -> dict[tuple[str, str], bytes]:
+    """The global account data of some types, by user and type."""
     records = await connection.fetch(
         """
-        SELECT user_id, content FROM account_data
-        WHERE user_id = ANY($1) AND room_id = '' AND type = $2
+        SELECT user_id, type, content FROM account_data
+        WHERE user_id = ANY($1) AND room_id = '' AND type = ANY($2)
         """,
         user_ids,
-        type_,
+        types,
     )
-    return {record["user_id"]: record["content"] for record in records}
+    return {(record[0], record[1]): record[2] for record in records}
 
 
 async def get(connection: Connection, user_id: str, room_id: str, type_: str) -> bytes | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
+from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, push_outcomes
 from homeserver.store.database import Connection
 
 ORDER_STEP = 65536
@@ -32,7 +34,10 @@ class Flag(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event as it stands in the database. `json` is the PDU's canonical bytes."""
+    """An event as it stands in the database. `json` is the PDU's canonical bytes.
+
+    `thread_root` is the root of the thread that the event is in, None for the main timeline.
+    """
 
     number: int
     room_number: int
@@ -48,6 +53,8 @@ class EventRow:
     flags: int
     redacted_by: int | None
     json: bytes
+    thread_root: str | None = None
+    push: PushOutcomes = NO_PUSH
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +83,25 @@ class TransactionRow:
 
 EVENT_COLUMNS = (
     "e.number, e.room_number, e.timeline_order, e.event_id, e.type, e.state_key, e.sender, "
-    "e.origin_server_ts, e.state_group, e.replaces, e.auth_events, e.flags, e.redacted_by, e.json"
+    "e.origin_server_ts, e.state_group, e.replaces, e.auth_events, e.flags, e.redacted_by, e.json, "
+    "e.thread_root, e.push, e.push_sets, e.push_users"
 )
 
 _APPEND = """
 WITH new_events AS (
     INSERT INTO events (number, room_number, timeline_order, event_id, type, state_key, sender,
                         origin_server_ts, state_group, replaces, auth_events, flags, redacted_by,
-                        json)
+                        json, thread_root, push, push_sets, push_users)
     SELECT number, room_number, timeline_order, event_id, type, state_key, sender,
-           origin_server_ts, state_group, replaces, auth_events::bigint[], flags, redacted_by, json
+           origin_server_ts, state_group, replaces, auth_events::bigint[], flags, redacted_by, json,
+           thread_root, push, push_sets::bigint[], push_users::text[]
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
                 $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::smallint[],
-                $13::bigint[], $14::bytea[])
+                $13::bigint[], $14::bytea[], $26::text[], $27::smallint[], $28::text[],
+                $29::text[])
       AS t (number, room_number, timeline_order, event_id, type, state_key, sender,
-            origin_server_ts, state_group, replaces, auth_events, flags, redacted_by, json)
+            origin_server_ts, state_group, replaces, auth_events, flags, redacted_by, json,
+            thread_root, push, push_sets, push_users)
 ), new_transactions AS (
     INSERT INTO sent_transactions (number, user_id, device_id, transaction_id, event_id)
     SELECT * FROM unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[])
@@ -116,6 +127,16 @@ def text_array_literal(values: Iterable[str]) -> str:
     """An SQL array as text, for arrays within arrays. Ids of room version 1 hold any character."""
     quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
+
+
+def _push_columns(events: Sequence[EventRow]) -> tuple[list[Any], ...]:
+    """`thread_root`, `push`, `push_sets`, `push_users`."""
+    return (
+        [e.thread_root for e in events],
+        [e.push.default for e in events],
+        [_array_literal(e.push.stored_sets) if e.push.sets else None for e in events],
+        [text_array_literal(e.push.stored_personal) if e.push.personal else None for e in events],
+    )
 
 
 async def append(
@@ -152,6 +173,7 @@ async def append(
         [t.transaction_id for t in transactions],
         [t.event_id for t in transactions],
         [h.bump_position for h in heads],
+        *_push_columns(events),
     )
 
 
@@ -161,9 +183,12 @@ async def place(connection: Connection, events: Sequence[EventRow]) -> None:
         """
         UPDATE events
         SET timeline_order = t.timeline_order, state_group = t.state_group,
-            replaces = t.replaces, flags = t.flags
-        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[])
-          AS t (number, timeline_order, state_group, replaces, flags)
+            replaces = t.replaces, flags = t.flags, thread_root = t.thread_root,
+            push = t.push, push_sets = t.push_sets::bigint[], push_users = t.push_users::text[]
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[],
+                    $6::text[], $7::smallint[], $8::text[], $9::text[])
+          AS t (number, timeline_order, state_group, replaces, flags, thread_root, push, push_sets,
+                push_users)
         WHERE events.number = t.number
         """,
         [e.number for e in events],
@@ -171,6 +196,7 @@ async def place(connection: Connection, events: Sequence[EventRow]) -> None:
         [e.state_group for e in events],
         [e.replaces for e in events],
         [e.flags for e in events],
+        *_push_columns(events),
     )
 
 
@@ -204,6 +230,8 @@ def event_row(record: asyncpg.Record) -> EventRow:
         record[11],
         record[12],
         record[13],
+        record[14],
+        push_outcomes(record[15], record[16], record[17]),
     )
 
 

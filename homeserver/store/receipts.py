@@ -59,6 +59,21 @@ async def of_rooms(connection: Connection, room_numbers: Sequence[int]) -> list[
     return [ReceiptRow(*record) for record in records]
 
 
+async def of_user(
+    connection: Connection, user_id: str, room_numbers: Sequence[int]
+) -> list[ReceiptRow]:
+    """A user's receipts in these rooms."""
+    records = await connection.fetch(
+        """
+        SELECT room_number, user_id, receipt_type, thread_id, event_id, event_order, ts, position
+        FROM receipts WHERE room_number = ANY($2::bigint[]) AND user_id = $1
+        """,
+        user_id,
+        list(room_numbers),
+    )
+    return [ReceiptRow(*record) for record in records]
+
+
 async def rooms_changed(
     connection: Connection, room_numbers: Sequence[int], after: int
 ) -> list[int]:

@@ -21,6 +21,7 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.notifier import Notifier
 from homeserver.stream.presence import Presence
+from homeserver.stream.push_evaluator import PushEvaluator
 from homeserver.stream.push_rules import LivePushRules
 from homeserver.stream.reading import rooms as reading_rooms
 from homeserver.stream.reading.rooms import Reading
@@ -36,6 +37,7 @@ from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
 from homeserver.stream.transactions import SentTransactions
 from homeserver.stream.typing import Typing
+from homeserver.stream.unread import Unread
 from homeserver.stream.writer import StreamWriter
 
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -49,6 +51,8 @@ class StreamCore:
     rooms: LiveRooms
     users: LiveUsers
     push_rules: LivePushRules
+    push_evaluator: PushEvaluator
+    unread: Unread
     listed: ListedRooms
     notifier: Notifier
     sender: Sender
@@ -92,20 +96,32 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     ignored_users = IgnoredUsers(database, capacity=caches.users)
     bundles = Bundles(database, rooms, ignored_users)
     windows = Windows(database, rooms, bundles)
+    push_evaluator = PushEvaluator(rooms, push_rules)
+    unread = Unread(database, rooms, push_rules)
     transactions = SentTransactions(database)
     notifier = Notifier(concerned(rooms))
     inboxes = Inboxes(database, now_ms, capacity=caches.users)
     key_counts = KeyCounts(database, capacity=caches.users)
     device_list_log = DeviceListLog(rooms)
     device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
-    sync = Sync(database, rooms, users, writer, notifier, windows)
+    joined = JoinedRooms(database, rooms, SentMembers(LAZY_DEVICES), windows, unread)
+    sync = Sync(database, rooms, users, writer, notifier, joined)
     key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
     presence = Presence(database, rooms, users, writer)
     sync.sections += [to_device_section(inboxes), *key_sections, presence_section(presence)]
     sliding_sync = SlidingSync(windows, rooms, users, listed, notifier, writer)
     sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
     of_users = (push_rules, ignored_users, inboxes)
-    for applying in (device_list_log, rooms, users, listed, *of_users, key_counts, presence):
+    for applying in (
+        device_list_log,
+        rooms,
+        users,
+        listed,
+        *of_users,
+        key_counts,
+        presence,
+        push_evaluator,
+    ):
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
     writer.on_publish(presence.published)
@@ -116,9 +132,11 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         rooms=rooms,
         users=users,
         push_rules=push_rules,
+        push_evaluator=push_evaluator,
+        unread=unread,
         listed=listed,
         notifier=notifier,
-        sender=Sender(database, rooms, writer, signer),
+        sender=Sender(database, rooms, writer, signer, push_evaluator),
         transactions=transactions,
         sync=sync,
         sliding_sync=sliding_sync,

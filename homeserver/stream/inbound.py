@@ -39,7 +39,7 @@ def build(
     verifier = Verifier(remote.keyring)
     outliers = Outliers(database, rooms, writer)
     gaps = Gaps(database, remote.client, verifier, outliers)
-    receiver = Receiver(database, rooms, writer, server_name)
+    receiver = Receiver(database, rooms, writer, stream.push_evaluator, server_name)
     catch_up = CatchUp(rooms, gaps, receiver)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
     entry = RoomEntry(database, rooms, writer, verifier, server_name)

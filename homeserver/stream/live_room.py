@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from immutables import Map
 
 from homeserver.protocol.identifiers import server_name_of
+from homeserver.protocol.push_evaluation import RoomReaders
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.state_resolution import AuthGraph
 from homeserver.store.events import LOWEST_ORDER, ORDER_STEP
@@ -23,6 +24,7 @@ from homeserver.store.receipts import ReceiptRow
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import GroupSize, StateKey
 from homeserver.stream.changes import EventChange, StateChange
+from homeserver.stream.room_unread import READ_TYPES, Reads, UserUnread
 from homeserver.stream.stored_event import StoredEvent
 
 State = Map[StateKey, str]
@@ -77,6 +79,11 @@ class LiveRoom:
     typing_position: int = 0
     receipts: OrderedDict[ReceiptKey, ReceiptRow] | None = None
     auth_graph: AuthGraph | None = None
+    receipts_loaded: bool = False
+    reads: dict[str, Reads] = field(default_factory=dict)
+    readers: RoomReaders | None = None
+    readers_stale: bool = False
+    unread: dict[str, UserUnread] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for row in self.members.values():
@@ -132,6 +139,8 @@ class LiveRoom:
         before = self.members.get(row.user_id)
         if before is not None:
             self._count(before, -1)
+        if before is None or before.joined_from != row.joined_from:
+            self.unread.pop(row.user_id, None)
         self.members[row.user_id] = row
         self._count(row, 1)
 
@@ -141,6 +150,17 @@ class LiveRoom:
             key = (row.user_id, row.receipt_type, row.thread_id)
             self.receipts[key] = row
             self.receipts.move_to_end(key)
+            self.note_read(row)
+
+    def note_read(self, row: ReceiptRow) -> None:
+        """Take in what a receipt of a local member says about what they have read."""
+        if row.receipt_type not in READ_TYPES or row.user_id not in self.joined_local:
+            return
+        self.reads.setdefault(row.user_id, Reads()).put(row)
+        unread = self.unread.get(row.user_id)
+        if unread is not None:
+            unread.stale = True
+            unread.changed_at = row.position
 
     def receipts_since(self, position: int) -> list[ReceiptRow]:
         """Receipts that changed after a position; they must have been loaded."""
@@ -151,9 +171,20 @@ class LiveRoom:
             changed.append(row)
         return changed[::-1]
 
-    def redacted(self, target: StoredEvent) -> None:
-        """An event was redacted: what shows its old content is encoded anew."""
+    def redacted(self, target: StoredEvent | None, position: int) -> None:
+        """An event was redacted: what shows its old content is encoded anew, nobody counts it.
+
+        `target` is None if it isn't in memory.
+        """
         self.windows.clear()
+        order = LOWEST_ORDER if target is None or target.order is None else target.order
+        for unread in self.unread.values():
+            unread.stale = True
+            unread.changed_at = position
+            if order <= unread.floor:
+                unread.deep = None
+        if target is None:
+            return
         for entry in self.timeline:
             if entry.stored.replaces == target.number:
                 entry.stored.replace(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from immutables import Map
 
@@ -64,6 +64,7 @@ class LiveRooms:
         self.group_states = GroupStates()
         self.changed_floor = 0
         self.relations_seen = 0
+        self._receipts_lock = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -71,6 +72,10 @@ class LiveRooms:
     def peek(self, room_id: str) -> LiveRoom | None:
         """The room if it is in memory."""
         return self._rooms.get(room_id)
+
+    def in_memory(self) -> Iterable[LiveRoom]:
+        """All rooms that are in memory now."""
+        return self._rooms.values()
 
     async def get(self, room_id: str) -> LiveRoom | None:
         """The room, or None if we don't have its state."""
@@ -171,10 +176,11 @@ class LiveRooms:
             for parent in self._held(room, relation.parent_id):
                 parent.has_children = True
         if change.redacts is not None:
-            for target in self._held(room, change.redacts):
+            held = self._held(room, change.redacts)
+            for target in held:
                 target.redact_with(stored)
-                if room is not None:
-                    room.redacted(target)
+            if room is not None:
+                room.redacted(next(iter(held), None), change.position)
         if change.in_timeline:
             self._changed[change.room_id] = change.position
             self._changed.move_to_end(change.room_id)
@@ -211,9 +217,15 @@ class LiveRooms:
 
     async def load_receipts(self, rooms: Iterable[LiveRoom]) -> None:
         """Make `receipts_since` answer for these rooms; at most one query."""
-        missing = {room.number: room for room in rooms if room.receipts is None}
-        if not missing:
+        wanted = [room for room in rooms if not room.receipts_loaded]
+        if not wanted:
             return
+        async with self._receipts_lock:
+            missing = {room.number: room for room in wanted if not room.receipts_loaded}
+            if missing:
+                await self._load_receipts(missing)
+
+    async def _load_receipts(self, missing: Mapping[int, LiveRoom]) -> None:
         for room in missing.values():
             room.receipts = OrderedDict()
         try:
@@ -233,6 +245,9 @@ class LiveRooms:
             room.receipts = OrderedDict(
                 sorted((room.receipts or {}).items(), key=lambda item: item[1].position)
             )
+            room.receipts_loaded = True
+            for row in room.receipts.values():
+                room.note_read(row)
 
     def _evict(self) -> None:
         excess = len(self._rooms) - self._capacity

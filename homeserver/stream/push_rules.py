@@ -1,4 +1,4 @@
-"""The push rules of local users, in memory and as `m.push_rules` of their account data.
+"""What decides about notifications of local users, in memory; rules as `m.push_rules` account data.
 
 Rules of this file: what is stored (account data of the type `m.push_rules`) is only what the user
 changed; what is served is filled up with the server's defaults on the way out.
@@ -7,21 +7,31 @@ changed; what is served is filled up with the server's defaults on the way out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.push_defaults import default_rules
 from homeserver.protocol.push_evaluation import CompiledRules, compiled_defaults, compiled_rules
 from homeserver.protocol.push_rules import NO_CHANGES, decode_rules, encode_rules, ruleset_json
+from homeserver.protocol.push_sets import rules_in_room
 from homeserver.store import account_data as account_data_store
+from homeserver.store import push_rule_history as history_store
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
+from homeserver.store.push_rule_history import KEPT
 from homeserver.stream.changes import AccountDataChange, Change
+from homeserver.stream.ignored_users import IGNORED_USERS, ignored_users
 
 PUSH_RULES: Final = "m.push_rules"
 DEFAULTS: Final = default_rules()
 UNCHANGED: Final = encode_rules(NO_CHANGES)
 """What is stored of a user who changed nothing (or took everything back)."""
+
+
+def decides_push(row: AccountDataRow) -> bool:
+    """Whether this decides which events notify its user."""
+    return row.type in (PUSH_RULES, IGNORED_USERS) and not row.room_id
 
 
 def is_push_rules(row: AccountDataRow) -> bool:
@@ -38,28 +48,52 @@ def unchanged_row(user_id: str) -> AccountDataRow:
     return AccountDataRow(user_id, "", PUSH_RULES, UNCHANGED, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class UserPush:
+    """What decides which events notify a user: their rules as they are stored, those that they had
+    earlier (with the position up to which they held), and whom they ignore."""
+
+    stored: bytes = UNCHANGED
+    history: tuple[tuple[int, bytes], ...] = ()
+    ignored: frozenset[str] = frozenset()
+
+    def set_at(self, room_id: str, position: int) -> int:
+        """The number of the rule set that the user was on in a room at a stream position."""
+        for until, stored in self.history:
+            if position < until:
+                return in_room(stored, room_id).number
+        return in_room(self.stored, room_id).number
+
+    def after(self, row: AccountDataRow) -> UserPush:
+        """With a change of the user's account data."""
+        if row.type == IGNORED_USERS:
+            return replace(self, ignored=ignored_users(row.content))
+        history = (*self.history, (row.position, self.stored))[-KEPT:]
+        return replace(self, stored=row.content, history=history)
+
+
 class LivePushRules:
-    """The rules of at most `capacity` users, in their stored form, kept current by the writer."""
+    """What decides about notifications of at most `capacity` users, kept current by the writer."""
 
     def __init__(self, database: Database, *, capacity: int) -> None:
         self._database = database
-        self._stored: LruCache[str, bytes] = LruCache(capacity)
+        self._users: LruCache[str, UserPush] = LruCache(capacity)
+        self._loads: list[set[str]] = []
 
-    async def stored(self, user_id: str) -> bytes:
-        """A user's rules as they are stored (`decode_rules`)."""
-        return (await self.stored_of_many([user_id]))[user_id]
+    def peek(self, user_id: str) -> UserPush | None:
+        """The user's, if it is in memory."""
+        return self._users.get(user_id)
 
-    async def compiled(self, user_ids: Iterable[str]) -> dict[str, CompiledRules]:
-        """The rules of each user, ready to be evaluated; equal rules are one object."""
-        stored = await self.stored_of_many(user_ids)
-        return {user_id: compiled(rules) for user_id, rules in stored.items()}
+    async def get(self, user_id: str) -> UserPush:
+        known = self._users.get(user_id)
+        return known if known is not None else (await self.get_many([user_id]))[user_id]
 
-    async def stored_of_many(self, user_ids: Iterable[str]) -> dict[str, bytes]:
-        """The stored rules of each user; one query for those that aren't in memory."""
-        found: dict[str, bytes] = {}
+    async def get_many(self, user_ids: Iterable[str]) -> dict[str, UserPush]:
+        """Each user's; two queries for those that aren't in memory."""
+        found: dict[str, UserPush] = {}
         missing: list[str] = []
         for user_id in user_ids:
-            known = self._stored.get(user_id)
+            known = self._users.get(user_id)
             if known is not None:
                 found[user_id] = known
             else:
@@ -68,28 +102,53 @@ class LivePushRules:
             found |= await self._load(missing)
         return found
 
-    async def _load(self, user_ids: Sequence[str]) -> dict[str, bytes]:
-        async with self._database.connection() as connection:
-            rows = await account_data_store.of_users(connection, user_ids, PUSH_RULES)
-        loaded: dict[str, bytes] = {}
-        for user_id in user_ids:
-            # What was published during the query is newer than what the query found.
-            newer = self._stored.get(user_id)
-            loaded[user_id] = rows.get(user_id, UNCHANGED) if newer is None else newer
-            self._stored.put(user_id, loaded[user_id])
+    async def _load(self, user_ids: Sequence[str]) -> dict[str, UserPush]:
+        loaded: dict[str, UserPush] = {}
+        missing = set(user_ids)
+        while missing:
+            changed: set[str] = set()
+            self._loads.append(changed)
+            try:
+                read = await self._read(list(missing))
+            finally:
+                self._loads.remove(changed)
+            # What was published during the query may be newer than what the query found.
+            loaded |= {u: push for u, push in read.items() if u not in changed}
+            missing &= changed
+        for user_id, push in loaded.items():
+            self._users.put(user_id, push)
         return loaded
+
+    async def _read(self, user_ids: Sequence[str]) -> dict[str, UserPush]:
+        async with self._database.connection() as connection:
+            data = await account_data_store.of_users(
+                connection, user_ids, (PUSH_RULES, IGNORED_USERS)
+            )
+            history = await history_store.of_users(connection, user_ids)
+        return {
+            user_id: UserPush(
+                data.get((user_id, PUSH_RULES), UNCHANGED),
+                history.get(user_id, ()),
+                ignored_users(data.get((user_id, IGNORED_USERS), b"{}")),
+            )
+            for user_id in user_ids
+        }
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""
         for change in changes:
-            if type(change) is AccountDataChange and is_push_rules(change.row):
-                self._stored.put(change.row.user_id, change.row.content)
+            if type(change) is AccountDataChange and decides_push(change.row):
+                known = self._users.get(change.row.user_id)
+                for loading in self._loads:
+                    loading.add(change.row.user_id)
+                if known is not None:
+                    self._users.put(change.row.user_id, known.after(change.row))
 
     def fail(self, changes: Sequence[Change]) -> None:
         """These were not committed, or nobody knows: read them again (called by the writer)."""
         for change in changes:
             if type(change) is AccountDataChange:
-                self._stored.discard(change.row.user_id)
+                self._users.discard(change.row.user_id)
 
 
 def compiled(stored: bytes) -> CompiledRules:
@@ -97,3 +156,8 @@ def compiled(stored: bytes) -> CompiledRules:
     if stored == UNCHANGED:
         return compiled_defaults(DEFAULTS)
     return compiled_rules(stored, DEFAULTS)
+
+
+def in_room(stored: bytes, room_id: str) -> CompiledRules:
+    """Of stored rules what can matter in a room; one object for all members with equal wishes."""
+    return compiled(UNCHANGED if stored == UNCHANGED else rules_in_room(stored, room_id))

@@ -20,6 +20,7 @@ from homeserver.stream.event_sources import EventSource
 from homeserver.stream.judge import CannotJudge, Judge
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.push_evaluator import POWER_KEYS, PushEvaluator, parent_of
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.take_in import Intake
 from homeserver.stream.writer import StreamWriter
@@ -33,11 +34,17 @@ class Receiver:
     """Takes events into rooms."""
 
     def __init__(
-        self, database: Database, rooms: LiveRooms, writer: StreamWriter, server_name: str
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        writer: StreamWriter,
+        push: PushEvaluator,
+        server_name: str,
     ) -> None:
         self._database = database
         self._rooms = rooms
         self._writer = writer
+        self._push = push
         self._server_name = server_name
         self.resolver = StateResolver(rooms)
 
@@ -53,6 +60,7 @@ class Receiver:
         async with room.lock:
             if room.dropped:
                 raise RoomGone
+            await self._push.prepare(room)
             async with self._database.connection() as connection:
                 outcomes, commits = await self._receive(room, connection, events, told)
         if commits:
@@ -84,9 +92,17 @@ class Receiver:
             except CannotJudge as problem:
                 outcomes[event.event_id] = str(problem)
                 continue
-            _, commit = await intake.take_in(judged, known)
+            await source.load(_asked_for_push(room, event))
+            push = self._push.judge(room, event, source.find)
+            _, commit = await intake.take_in(judged, known, push)
             commits.append(commit)
         return outcomes, commits
+
+
+def _asked_for_push(room: LiveRoom, event: Event) -> list[str]:
+    """What has to be in memory for `PushEvaluator.judge`."""
+    wanted = [room.head.state.get(key) for key in POWER_KEYS]
+    return [e for e in (*wanted, parent_of(event.content)) if e is not None]
 
 
 def _cited(events: Sequence[Event]) -> set[str]:

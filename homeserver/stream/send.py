@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from immutables import Map
 
@@ -41,6 +42,7 @@ from homeserver.stream.changes import Change, EventChange, StateChange, bump_pos
 from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom, changed_state
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
+from homeserver.stream.push_evaluator import PushEvaluator, parent_of
 from homeserver.stream.state_groups import EMPTY, next_group
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_state
@@ -81,12 +83,18 @@ class Sender:
     """Makes events in the name of local users."""
 
     def __init__(
-        self, database: Database, rooms: LiveRooms, writer: StreamWriter, signer: Signer
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        writer: StreamWriter,
+        signer: Signer,
+        push: PushEvaluator,
     ) -> None:
         self._database = database
         self._rooms = rooms
         self._writer = writer
         self.signer = signer
+        self._push = push
 
     async def send(
         self, room_id: str, draft: Draft, transaction: Transaction | None = None
@@ -188,20 +196,21 @@ class Sender:
 
     async def _load_needed(self, room: LiveRoom, drafts: Iterable[Draft]) -> None:
         """Bring into memory what building these drafts looks at; no query if it is there."""
+        await self._push.prepare(room)
         wanted: set[str] = set()
         state = room.head.state
         for draft in drafts:
             keys = auth_event_keys(
                 room.rules, draft.type, draft.sender, draft.state_key, draft.content
             )
+            keys.append(("m.room.create", ""))
             wanted.update(e for e in map(state.get, keys) if e is not None)
             if draft.state_key is not None:
                 standing = state.get((draft.type, draft.state_key))
                 wanted.update(() if standing is None else (standing,))
             if draft.type == MEMBER:
                 wanted.update(e for e in map(state.get, STRIPPED_KEYS) if e is not None)
-            if draft.redacts is not None:
-                wanted.add(draft.redacts)
+            wanted.update(e for e in (draft.redacts, parent_of(draft.content)) if e is not None)
         if room.rules.event_id_in_pdu:
             wanted.update(room.head.forward_extremities)
         missing = [e for e in wanted if self._find(room, e) is None]
@@ -210,7 +219,7 @@ class Sender:
         async with self._database.connection() as connection:
             found = await self._rooms.events.get_many(connection, missing, self._rooms.rules_of)
         # Held here for as long as the room's head may need them, whatever the cache lets go.
-        room.needed = found
+        room.needed = {e: s for e in wanted if (s := found.get(e) or self._find(room, e))}
         if room.dropped:  # meanwhile: its head may rest on what was never committed
             raise Unavailable("The room is being read again. Try again in a moment.")
 
@@ -400,6 +409,7 @@ class Sender:
         auth: dict[StateKey, StoredEvent],
         replaced: StoredEvent | None,
     ) -> EventRow:
+        judged = self._push.judge(room, event, partial(self._find, room))
         return EventRow(
             number=number,
             room_number=room.number,
@@ -415,6 +425,8 @@ class Sender:
             flags=0,
             redacted_by=None,
             json=event.json,
+            thread_root=judged.thread_root,
+            push=judged.outcomes,
         )
 
     def _with_state(

@@ -40,6 +40,7 @@ class StoredEvent:
         "number",
         "order",
         "origin_server_ts",
+        "push",
         "redacted_by",
         "redaction",
         "replaces",
@@ -48,6 +49,7 @@ class StoredEvent:
         "sender",
         "state_group",
         "state_key",
+        "thread_root",
         "transaction",
         "type",
     )
@@ -65,6 +67,8 @@ class StoredEvent:
         self.flags = row.flags
         self.redacted_by = row.redacted_by
         self.json = row.json
+        self.thread_root = row.thread_root
+        self.push = row.push
         self.rules = rules
         self.redaction: StoredEvent | None = None
         self.transaction: TransactionRow | None = None

@@ -19,9 +19,7 @@ from homeserver.stream.live_users import LiveUser, LiveUsers
 from homeserver.stream.notifier import Notifier, Watch
 from homeserver.stream.sections.account_data import ByRoom, account_data_events, read_account_data
 from homeserver.stream.sections.joined_rooms import JoinedRooms
-from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.other_rooms import LeftRooms, invited_rooms, knocked_rooms
-from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sync_request import (
     Part,
     SyncRequest,
@@ -31,8 +29,6 @@ from homeserver.stream.sync_request import (
     next_batch,
 )
 from homeserver.stream.writer import StreamWriter
-
-LAZY_DEVICES = 1000
 
 
 class Section(Protocol):
@@ -65,15 +61,14 @@ class Sync:
         users: LiveUsers,
         writer: StreamWriter,
         notifier: Notifier,
-        windows: Windows,
+        joined: JoinedRooms,
     ) -> None:
         self._database = database
         self._rooms = rooms
         self._users = users
         self._writer = writer
         self._notifier = notifier
-        self._sent_members = SentMembers(LAZY_DEVICES)
-        self._joined = JoinedRooms(database, rooms, self._sent_members, windows)
+        self._joined = joined
         self._left = LeftRooms(database, rooms)
         self.sections: list[Section] = []
 
@@ -82,7 +77,7 @@ class Sync:
         if request.since is not None and request.since > self._writer.position:
             raise InvalidParam("This `since` token is not one of this server's")
         if request.from_scratch:
-            self._sent_members.start_again((request.user_id, request.device_id))
+            self._joined.start_again((request.user_id, request.device_id))
             patience = 0
         deadline = asyncio.get_running_loop().time() + patience
         with self._notifier.watch(request.user_id) as watch:

@@ -14,6 +14,7 @@ from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
 from homeserver.store import events as event_store
 from homeserver.store import listings as listing_store
+from homeserver.store import push_rule_history as history_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import relations as relation_store
 from homeserver.store import rooms as room_store
@@ -36,6 +37,7 @@ from homeserver.stream.changes import (
 )
 from homeserver.stream.facts import write_facts
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.push_rules import UNCHANGED, is_push_rules
 from homeserver.stream.relations import relation_row, relation_rows
 
 Users = Callable[[Any], Iterable[str]]
@@ -115,7 +117,11 @@ async def write_receipts(connection: Connection, changes: Sequence[ReceiptChange
 
 
 async def write_account_data(connection: Connection, changes: Sequence[AccountDataChange]) -> None:
-    await account_data_store.put(connection, [change.row for change in changes])
+    rows = [change.row for change in changes]
+    rules = {row.user_id: row for row in rows if is_push_rules(row)}
+    if rules:
+        await history_store.keep(connection, list(rules.values()), UNCHANGED)
+    await account_data_store.put(connection, rows)
 
 
 async def write_device_lists(connection: Connection, changes: Sequence[DeviceListChange]) -> None:
@@ -161,7 +167,7 @@ TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
 }
 """In the order of writing."""
 
-_ONE_STATEMENT = frozenset((ReceiptChange, AccountDataChange))
+_ONE_STATEMENT = frozenset((ReceiptChange,))
 
 
 def is_one_statement(changes: Sequence[Any]) -> bool:
@@ -178,6 +184,8 @@ def is_one_statement(changes: Sequence[Any]) -> bool:
             and relation_row(change) is None
             for change in changes
         )
+    if type(changes[0]) is AccountDataChange:
+        return not any(is_push_rules(change.row) for change in changes)
     return type(changes[0]) in _ONE_STATEMENT
 
 

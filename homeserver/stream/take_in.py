@@ -19,6 +19,7 @@ from homeserver.stream.judge import Judged
 from homeserver.stream.live_room import Head, LiveRoom, state_difference
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
+from homeserver.stream.push_evaluator import PushJudgement
 from homeserver.stream.state_groups import alias, group_of_event, resolved_group
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_state
@@ -43,12 +44,16 @@ class Intake:
         self._server_name = server_name
 
     async def take_in(
-        self, judged: Judged, outlier: StoredEvent | None
+        self, judged: Judged, outlier: StoredEvent | None, push: PushJudgement
     ) -> tuple[StoredEvent, asyncio.Future[None]]:
-        """Submit the event; `outlier` is what we have of it already. The future: committed."""
+        """Submit the event; `outlier` is what we have of it already. The future: committed.
+
+        `push` is kept with the event if it gets a place in the timeline.
+        """
         changes = self._state_changes(judged)
         members = await self._load_members(judged, changes)
         building = _Building(self, judged, outlier, changes)
+        building.push = push if judged.is_accepted else PushJudgement()
         return building.submit(members)
 
     def _state_changes(self, judged: Judged) -> tuple[StateChange, ...]:
@@ -98,6 +103,7 @@ class _Building:
         self._outlier = outlier
         self._changes = changes
         self._groups: list[StateGroupRow] = []
+        self.push = PushJudgement()
 
     def submit(self, members: dict[str, Event]) -> tuple[StoredEvent, asyncio.Future[None]]:
         judged, room = self._judged, self._room
@@ -227,6 +233,8 @@ class _Building:
             flags=int(judged.flags | self._resolved_flag()),
             redacted_by=None if self._outlier is None else self._outlier.redacted_by,
             json=event.json,
+            thread_root=self.push.thread_root,
+            push=self.push.outcomes,
         )
 
     def _stored(self, number: int, position: int, before_group: int) -> StoredEvent:

@@ -27,6 +27,7 @@ from homeserver.stream.sections.timeline import (
 from homeserver.stream.sections.windows import SeenWindow, Windows
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest, encode, events_object, json_object
+from homeserver.stream.unread import Unread, unread_members
 
 ROOMS_PER_SLICE = 20
 """How many rooms are encoded before the event loop gets its turn."""
@@ -45,13 +46,23 @@ class JoinedRooms:
     """The section's gatherer and encoder."""
 
     def __init__(
-        self, database: Database, rooms: LiveRooms, sent_members: SentMembers, windows: Windows
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        sent_members: SentMembers,
+        windows: Windows,
+        unread: Unread,
     ) -> None:
         self._database = database
         self._rooms = rooms
         self._windows = windows
+        self._unread = unread
         self._state = StateHistory(database)
         self._sent_members = sent_members
+
+    def start_again(self, device: tuple[str, str | None]) -> None:
+        """Forget which members a device was told of."""
+        self._sent_members.start_again(device)
 
     async def read(
         self,
@@ -71,10 +82,8 @@ class JoinedRooms:
         for answer in answers:
             answer.shown = await self._shown(request, answer, upto)
         events = await self._load_state_events(answers)
-        if request.filter.ephemeral.matches_all or request.filter.ephemeral.type_allowed(
-            "m.receipt"
-        ):
-            await self._rooms.load_receipts(rooms.values())
+        await self._rooms.load_receipts(rooms.values())
+        await self._unread.prepare(request.user_id, rooms.values())
         members: list[tuple[bytes, bytes]] = []
         for index, answer in enumerate(answers):
             if index % ROOMS_PER_SLICE == ROOMS_PER_SLICE - 1:
@@ -186,7 +195,9 @@ class JoinedRooms:
         ephemeral = ephemeral_events(request, room)
         data = account_data_events(request.filter.room_account_data, answer.account_data)
         state = self._state_events(request, room.room_id, answer.shown, events)
+        unread = self._unread.of(request.user_id, room)
         news = timeline.events or ephemeral or data or state or timeline.limited
+        news = news or (unread is not None and unread.changed_at > (request.since or 0))
         if not news and not request.from_scratch and not answer.newly_joined:
             return None
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
@@ -196,6 +207,9 @@ class JoinedRooms:
             (b'"account_data"', events_object(data)),
             (b'"ephemeral"', events_object(ephemeral)),
         ]
+        if unread is not None:
+            threaded = request.filter.timeline.unread_thread_notifications
+            members += unread_members(unread, threaded=threaded)
         if self._members_changed(answer, request):
             members.append((b'"summary"', summary(room, request.user_id)))
         return json_object(members)

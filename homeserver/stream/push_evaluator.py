@@ -1,0 +1,165 @@
+"""What an event does for the local members of its room, decided once, before it is committed.
+
+Rules of this file: `prepare` may read, `judge` doesn't wait; the readers of a live room are kept
+current by what the writer publishes, and read again where that takes a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from homeserver.json_types import JsonObject
+from homeserver.protocol.events import Event
+from homeserver.protocol.power_levels import PowerLevels, power_levels_of
+from homeserver.protocol.push_conditions import PushFacts, RoomFacts
+from homeserver.protocol.push_evaluation import RoomReaders
+from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, outcomes_of_room
+from homeserver.protocol.relations import THREAD, relation_of
+from homeserver.store.rooms import MembershipRow
+from homeserver.store.state import StateKey
+from homeserver.stream.changes import AccountDataChange, Change, EventChange, MembershipChange
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.push_rules import (
+    UNCHANGED,
+    LivePushRules,
+    compiled,
+    decides_push,
+    in_room,
+)
+from homeserver.stream.stored_event import StoredEvent
+
+POWER_KEYS: Final[tuple[StateKey, ...]] = (("m.room.create", ""), ("m.room.power_levels", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class PushJudgement:
+    """What is kept with an event: the thread that it is in, and whom it notifies."""
+
+    thread_root: str | None = None
+    outcomes: PushOutcomes = NO_PUSH
+
+
+class PushEvaluator:
+    """Evaluates events against the push rules of their room's local members."""
+
+    def __init__(self, rooms: LiveRooms, rules: LivePushRules) -> None:
+        self._rooms = rooms
+        self._rules = rules
+
+    async def prepare(self, room: LiveRoom) -> None:
+        """Make `judge` answer for the room; no query if its members' rules are in memory."""
+        while room.readers is None or room.readers_stale:
+            members = set(room.joined_local)
+            known = await self._rules.get_many(members)
+            if members != room.joined_local:
+                continue
+            readers = RoomReaders(compiled(UNCHANGED), lambda user_id: _display_name(room, user_id))
+            for user_id in members:
+                push = self._rules.peek(user_id) or known[user_id]
+                readers.put(user_id, in_room(push.stored, room.room_id))
+            room.readers, room.readers_stale = readers, False
+
+    def judge(
+        self, room: LiveRoom, event: Event, find: Callable[[str], StoredEvent | None]
+    ) -> PushJudgement:
+        """What the event does, by the head of the room; `prepare` came first.
+
+        `find` finds events in memory: the create event, the power levels, `parent_of`.
+        """
+        return PushJudgement(thread_of(event, find), self._outcomes(room, event, find))
+
+    def _outcomes(
+        self, room: LiveRoom, event: Event, find: Callable[[str], StoredEvent | None]
+    ) -> PushOutcomes:
+        readers = room.readers
+        if readers is None or not len(readers) or (len(readers) == 1 and event.sender in readers):
+            return NO_PUSH
+        create, levels = (_state_event(room, find, key) for key in POWER_KEYS)
+        if create is None:
+            return NO_PUSH
+        power = power_levels_of(room.rules, create, levels)
+        outcome = readers.evaluate_room(push_facts(room, event, power))
+        return outcomes_of_room(outcome, event.sender)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take in a committed batch (called by the writer, after the rooms and the rules)."""
+        for change in changes:
+            if type(change) is EventChange:
+                for row in change.memberships:
+                    self._put_member(change.room_id, row)
+            elif type(change) is MembershipChange:
+                self._put_member(change.room_id, change.row)
+            elif type(change) is AccountDataChange and decides_push(change.row):
+                self._put_rules(change.row.user_id)
+
+    def _put_member(self, room_id: str, row: MembershipRow) -> None:
+        room = self._rooms.peek(room_id) if row.is_local else None
+        if room is None or room.readers is None:
+            return
+        if row.membership != "join":
+            room.readers.remove(row.user_id)
+        elif row.user_id not in room.readers:
+            push = self._rules.peek(row.user_id)
+            room.readers_stale = room.readers_stale or push is None
+            stored = UNCHANGED if push is None else push.stored
+            room.readers.put(row.user_id, in_room(stored, room_id))
+
+    def _put_rules(self, user_id: str) -> None:
+        """A user's rules changed: in all rooms in memory where they are read, and their counts."""
+        push = self._rules.peek(user_id)
+        for room in self._rooms.in_memory():
+            room.unread.pop(user_id, None)
+            if room.readers is None or user_id not in room.readers:
+                continue
+            if push is None:
+                room.readers_stale = True
+            else:
+                room.readers.put(user_id, in_room(push.stored, room.room_id))
+
+
+def _state_event(
+    room: LiveRoom, find: Callable[[str], StoredEvent | None], key: StateKey
+) -> Event | None:
+    event_id = room.head.state.get(key)
+    stored = None if event_id is None else find(event_id)
+    return None if stored is None else stored.event
+
+
+def push_facts(room: LiveRoom, event: Event, power: PowerLevels) -> PushFacts:
+    """What the rules may ask about an event that is to join the room's head."""
+    joined = room.joined_count
+    for user_id, row in room.pending_members.items():
+        joined += (row.membership == "join") - (room.membership_of(user_id) == "join")
+    facts = RoomFacts(joined, power.user(event.sender), power.notifications)
+    return PushFacts(event, facts)
+
+
+def thread_of(event: Event, find: Callable[[str], StoredEvent | None]) -> str | None:
+    """The root of the thread that an event is in, None for the main timeline.
+
+    "Following the event relationships, it has a parent event which references the thread root"
+    client-server-api#threaded-read-receipts: of a parent of ours we know its thread already.
+    """
+    relation = relation_of(event.content)
+    if relation is None:
+        return None
+    if relation.rel_type == THREAD:
+        return relation.event_id
+    parent = find(relation.event_id)
+    if parent is None or parent.event.room_id != event.room_id:
+        return None
+    return parent.thread_root
+
+
+def parent_of(content: JsonObject) -> str | None:
+    """The event that `thread_of` has to find for an event with this content."""
+    relation = relation_of(content)
+    return None if relation is None or relation.rel_type == THREAD else relation.event_id
+
+
+def _display_name(room: LiveRoom, user_id: str) -> str | None:
+    row = room.members.get(user_id)
+    return None if row is None else row.display_name
