@@ -26,6 +26,8 @@ from homeserver.stream.push_rules import LivePushRules
 from homeserver.stream.reading import rooms as reading_rooms
 from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.sections.device_lists import device_lists_section
+from homeserver.stream.sections.joined_rooms import JoinedRooms
+from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.one_time_keys import one_time_keys_section
 from homeserver.stream.sections.presence import presence_section
 from homeserver.stream.sections.to_device import to_device_section
@@ -40,6 +42,7 @@ from homeserver.stream.typing import Typing
 from homeserver.stream.unread import Unread
 from homeserver.stream.writer import StreamWriter
 
+LAZY_DEVICES = 1000
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -112,16 +115,8 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     sliding_sync = SlidingSync(windows, rooms, users, listed, notifier, writer)
     sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
     of_users = (push_rules, ignored_users, inboxes)
-    for applying in (
-        device_list_log,
-        rooms,
-        users,
-        listed,
-        *of_users,
-        key_counts,
-        presence,
-        push_evaluator,
-    ):
+    applied = (device_list_log, rooms, users, listed, *of_users, key_counts, presence)
+    for applying in (*applied, push_evaluator):
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
     writer.on_publish(presence.published)
