@@ -84,15 +84,8 @@ class StreamCore:
 
 def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     """The hot room over one database. Callbacks are in the order in which they are called."""
-    writer = StreamWriter(
-        database, dict(TABLES), is_one_statement, Histogram(), Histogram(BATCH_SIZES)
-    )
-    rooms = LiveRooms(
-        database,
-        EventCache(caches.events),
-        capacity=caches.live_rooms,
-        timeline_length=caches.timeline_events,
-    )
+    writer = _writer(database)
+    rooms = _rooms(database, caches)
     users = LiveUsers(database, lambda: writer.position, OWNER_OF, capacity=caches.users)
     push_rules = LivePushRules(database, capacity=caches.users)
     listed = ListedRooms(database)
@@ -143,4 +136,18 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         key_counts=key_counts,
         device_lists=device_lists,
         device_list_log=device_list_log,
+    )
+
+
+def _writer(database: Database) -> StreamWriter:
+    seconds, sizes = Histogram(), Histogram(BATCH_SIZES)
+    return StreamWriter(database, dict(TABLES), is_one_statement, seconds, sizes)
+
+
+def _rooms(database: Database, caches: Caches) -> LiveRooms:
+    return LiveRooms(
+        database,
+        EventCache(caches.events),
+        capacity=caches.live_rooms,
+        timeline_length=caches.timeline_events,
     )
