@@ -211,6 +211,7 @@ class Said:
     thread: str
     outcomes: dict[str, tuple[bool, bool]]
     is_state: bool = False
+    is_related: bool = False
     redacted: bool = False
 
 
@@ -261,7 +262,7 @@ class Day:
         if self.chance.random() < 0.3:
             mentioned = [self.chance.choice(self.members).user_id]
             content["m.mentions"] = {"user_ids": mentioned, "room": self.chance.random() < 0.3}
-        roots = [s for s in self.said if s.thread == "main" and not s.is_state]
+        roots = [s for s in self.said if not (s.is_state or s.is_related)]
         if roots and self.chance.random() < 0.4:
             root = self.chance.choice(roots[-5:])
             thread = root.event_id
@@ -275,7 +276,8 @@ class Day:
         outcomes = await self.outcomes(sender, content, event_type)
         event_id = await sender.send(self.room_id, content, event_type)
         self.reads[sender.user_id, thread] = len(self.said)
-        self.said.append(Said(event_id, sender.user_id, thread, outcomes))
+        related = "m.relates_to" in content
+        self.said.append(Said(event_id, sender.user_id, thread, outcomes, is_related=related))
 
     async def outcomes(
         self, sender: Client, content: JsonObject, event_type: str
