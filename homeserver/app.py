@@ -49,6 +49,8 @@ from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.outages import Outages
+from homeserver.services.previews.previews import Previews
+from homeserver.services.previews.running import running as previews_running
 from homeserver.services.profiles import Profiles
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
@@ -100,6 +102,7 @@ class Cores:
     remote: RemoteCore
     federation: FederationParts
     media: MediaParts
+    previews: Previews
 
 
 @asynccontextmanager
@@ -123,7 +126,10 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         federation = build_federation(Ground(config, database, stream, remote))
         await federation.inbound.incoming.start()
         stack.push_async_callback(federation.inbound.incoming.stop)
-        cores = Cores(stream, remote, federation, media)
+        previews = await stack.enter_async_context(
+            previews_running(config, database, media.pictures.keep, now_ms)
+        )
+        cores = Cores(stream, remote, federation, media, previews)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         stack.push_async_callback(parts.encryption.stop)
@@ -242,6 +248,7 @@ def _parts(
         profiles=profiles,
         account_data=AccountData(database, stream.writer),
         media=cores.media,
+        previews=cores.previews,
         receipts=Receipts(database, stream),
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption_parts(

@@ -21,6 +21,7 @@ from homeserver.services.media.parts import MediaParts
 from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
+from homeserver.services.previews.previews import Previews
 from homeserver.services.profiles import Profiles
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
@@ -65,6 +66,7 @@ class Parts:
     account_data: AccountData
     receipts: Receipts
     media: MediaParts
+    previews: Previews
     federation: FederationParts
     push_rule_settings: PushRuleSettings
     rate_limits: RateLimits

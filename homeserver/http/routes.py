@@ -42,6 +42,7 @@ from homeserver.http.federation import media as federation_media
 from homeserver.http.federation import membership as federation_membership
 from homeserver.http.federation import openid as federation_openid
 from homeserver.http.media import downloads as media_downloads
+from homeserver.http.media import previews as media_previews
 from homeserver.http.media import uploads as media_uploads
 
 ROUTES: tuple[Endpoints, ...] = (
@@ -75,6 +76,8 @@ ROUTES: tuple[Endpoints, ...] = (
     media_uploads.endpoints,
     media_downloads.endpoints,
     media_downloads.old_endpoints,
+    media_previews.endpoints,
+    media_previews.old_endpoints,
     federation_media.endpoints,
     sync.endpoints,
     device_keys.endpoints,

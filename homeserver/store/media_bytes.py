@@ -143,7 +143,7 @@ class MediaBytes:
         """The bytes from `start` up to `end`. Raises Unavailable, FileNotFoundError."""
         if start >= end:
             return b""
-        with _clear_errors():
+        with _clear_errors(may_be_missing=True):
             return bytes(await self._store().get_range_async(name, start=start, end=end))
 
     async def slices(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
@@ -156,10 +156,9 @@ class MediaBytes:
     async def delete(self, names: list[str]) -> None:
         """Delete what is there of `names`. Raises Unavailable."""
         store = self._store()
-        with _clear_errors():
-            for name in names:
-                with suppress(FileNotFoundError):
-                    await store.delete_async(name)
+        for name in names:
+            with suppress(FileNotFoundError), _clear_errors(may_be_missing=True):
+                await store.delete_async(name)
 
     @asynccontextmanager
     async def as_file(self, name: str, size: int) -> AsyncIterator[Path]:
@@ -199,15 +198,15 @@ async def _in_thread(function: Callable[..., Result], *args: Any) -> Result:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _clear_errors(*, may_be_missing: bool = False) -> Iterator[None]:
     """Turns the failures of disks and object stores into what callers understand."""
     from obstore.exceptions import BaseError
 
     try:
         yield
-    except FileNotFoundError:
-        raise
     except (OSError, BaseError) as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            raise
         text = str(error)
         if getattr(error, "errno", None) in _NO_SPACE or "No space left" in text:
             raise StorageFull("The server has no space left for media") from error

@@ -8,23 +8,26 @@ client-server-api#thumbnails
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from homeserver.store.media_thumbnails import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP")
-# "Content-Type ... one of image/jpeg, image/png, image/apng, image/gif, image/webp"
+# What a thumbnail may be: "one of image/jpeg, image/png, image/apng, image/gif, image/webp"
 SERVED = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
     "GIF": "image/gif",
     "WEBP": "image/webp",
 }
+TYPES = {**SERVED, "AVIF": "image/avif", "BMP": "image/bmp"}
+FORMATS = tuple(TYPES)
 MAX_FRAMES = 300
 JPEG_QUALITY = 82
 WEBP_QUALITY = 75
@@ -47,15 +50,38 @@ class Thumbnail:
 
 
 def make_thumbnail(source: Path, box: Box, max_pixels: int) -> Thumbnail:
-    """`source` made to fit `box`. Raises CannotThumbnail, TooManyPixels."""
-    from PIL import Image, UnidentifiedImageError  # only once a thumbnail is made
+    """`source` made to fit `box`. Raises CannotThumbnail, TooManyPixels, FileNotFoundError."""
+    with _opened(source, max_pixels) as image:
+        return _thumbnail(image, box, max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    content_type: str
+    width: int
+    height: int
+
+
+def measure(data: bytes, max_pixels: int) -> Measured:
+    """Kind and size of a picture, as its header says. Raises CannotThumbnail, TooManyPixels."""
+    with _opened(io.BytesIO(data), max_pixels) as image:
+        width, height = _upright_size(image)
+        return Measured(TYPES[image.format or ""], width, height)
+
+
+@contextmanager
+def _opened(source: Path | IO[bytes], max_pixels: int) -> Iterator[Image]:
+    """A picture that isn't too large, with what broken ones raise told apart."""
+    from PIL import Image, UnidentifiedImageError  # only once a picture is looked at
 
     Image.MAX_IMAGE_PIXELS = None  # we look ourselves, before decoding
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise TooManyPixels(f"{image.width}x{image.height}")
-            return _thumbnail(image, box, max_pixels)
+            yield image
+    except FileNotFoundError:
+        raise
     except UnidentifiedImageError:
         raise CannotThumbnail("It is no picture of a known kind") from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError) as error:

@@ -16,6 +16,7 @@ from homeserver.services.media.fetching import Fetching
 from homeserver.services.media.ground import Ground
 from homeserver.services.media.hot import HotFiles
 from homeserver.services.media.links import Links
+from homeserver.services.media.pictures import Pictures
 from homeserver.services.media.retention import Retention
 from homeserver.services.media.thumbnails import Thumbnails
 from homeserver.services.media.uploads import Uploads
@@ -31,6 +32,7 @@ class MediaParts:
     downloads: Downloads
     thumbnails: Thumbnails
     retention: Retention
+    pictures: Pictures
 
 
 @asynccontextmanager
@@ -60,7 +62,7 @@ async def media_parts(
     followers = (downloads.run(), retention.run(), links.run())
     background = [asyncio.create_task(work) for work in followers]
     try:
-        yield MediaParts(uploads, downloads, thumbnails, retention)
+        yield MediaParts(uploads, downloads, thumbnails, retention, Pictures(ground, uploads))
     finally:
         for task in background:
             task.cancel()
