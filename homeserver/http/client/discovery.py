@@ -23,6 +23,7 @@ UNSTABLE_FEATURES = {
     # What is served under its unstable name too; a chapter that does so adds a line.
     "org.matrix.msc2918": True,  # refresh tokens
     "org.matrix.msc3231": True,  # token-authenticated registration
+    "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc3882": True,  # login tokens for other clients
     "org.matrix.simplified_msc3575": True,  # sliding sync (MSC4186), also known by its old number
     "org.matrix.msc4222": True,  # state_after in /sync

@@ -18,6 +18,7 @@ from homeserver.store import one_time_keys as one_time_key_store
 from homeserver.store.database import Database
 from homeserver.store.device_keys import DeviceKeysRow
 from homeserver.store.one_time_keys import KeyRow
+from homeserver.store.to_device import DeviceKey
 from homeserver.stream.device_lists import DeviceLists, DeviceListUpdate
 from homeserver.stream.key_counts import KeyCounts
 
@@ -45,33 +46,30 @@ class DeviceKeys:
 
         Raises InvalidParam, BadJson; UnknownError where a key id stands for another key already.
         """
+        check(user_id, device_id, keys)
         one_time_keys = _key_rows(keys.one_time_keys or {})
         fallback_keys = _key_rows(keys.fallback_keys or {})
-        if keys.device_keys:
-            await self._publish(user_id, device_id, keys.device_keys)
         if one_time_keys or fallback_keys:
-            async with self._database.transaction() as connection:
-                if one_time_keys:
-                    clashes = await one_time_key_store.add(
-                        connection, user_id, device_id, one_time_keys
-                    )
-                    if clashes:
-                        raise UnknownError(f"One time key {clashes[0]} already exists")
-                if fallback_keys:
-                    await one_time_key_store.put_fallback(
-                        connection, user_id, device_id, fallback_keys
-                    )
-            self._key_counts.changed([(user_id, device_id)])
+            await self._add((user_id, device_id), one_time_keys, fallback_keys)
+        if keys.device_keys:
+            # Last: whoever is told of the device finds keys to claim.
+            await self._publish(user_id, device_id, keys.device_keys)
         return (await self._key_counts.of((user_id, device_id))).counts
+
+    async def _add(
+        self, device: DeviceKey, one_time_keys: list[KeyRow], fallback_keys: list[KeyRow]
+    ) -> None:
+        async with self._database.transaction() as connection:
+            if one_time_keys:
+                clashes = await one_time_key_store.add(connection, *device, one_time_keys)
+                if clashes:
+                    raise UnknownError(f"One time key {clashes[0]} already exists")
+            if fallback_keys:
+                await one_time_key_store.put_fallback(connection, *device, fallback_keys)
+        self._key_counts.changed([device])
 
     async def _publish(self, user_id: str, device_id: str, device_keys: JsonObject) -> None:
         """Store and announce a device's identity keys, if they are others than before."""
-        if device_keys.get("user_id") != user_id or device_keys.get("device_id") != device_id:
-            raise InvalidParam("`device_keys` must be of your own user_id and device_id")
-        for field, kind in (("algorithms", list), ("keys", dict)):
-            if not isinstance(device_keys.get(field), kind):
-                raise BadJson(f"`device_keys.{field}` is missing or has a wrong type")
-        _canonical(device_keys)
         async with self._device_lists.turn_of(user_id):
             async with self._database.connection() as connection:
                 standing = await device_key_store.get(connection, user_id, device_id)
@@ -81,6 +79,20 @@ class DeviceKeys:
                 await self._device_lists.publish(
                     DeviceListUpdate(user_id, device_id, device_keys=row)
                 )
+
+
+def check(user_id: str, device_id: str, keys: KeyUpload) -> None:
+    """Raises InvalidParam or BadJson unless these can be keys of that device."""
+    _key_rows({**(keys.one_time_keys or {}), **(keys.fallback_keys or {})})
+    if not keys.device_keys:
+        return
+    device_keys = keys.device_keys
+    if device_keys.get("user_id") != user_id or device_keys.get("device_id") != device_id:
+        raise InvalidParam("`device_keys` must be of your own user_id and device_id")
+    for field, kind in (("algorithms", list), ("keys", dict)):
+        if not isinstance(device_keys.get(field), kind):
+            raise BadJson(f"`device_keys.{field}` is missing or has a wrong type")
+    _canonical(device_keys)
 
 
 def _key_rows(keys: Mapping[str, str | JsonObject]) -> list[KeyRow]:

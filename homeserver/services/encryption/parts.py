@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from homeserver.clock import Clock
 from homeserver.remote.client import FederationClient
 from homeserver.services.encryption.cross_signing import CrossSigning
+from homeserver.services.encryption.dehydrated_devices import DehydratedDevices
 from homeserver.services.encryption.device_keys import DeviceKeys
 from homeserver.services.encryption.key_backup import KeyBackups
 from homeserver.services.encryption.key_queries import KeyQueries
@@ -22,6 +23,7 @@ class EncryptionParts:
     """What `encryption_parts` joins."""
 
     device_keys: DeviceKeys
+    dehydrated_devices: DehydratedDevices
     queries: KeyQueries
     one_time_keys: OneTimeKeys
     cross_signing: CrossSigning
@@ -44,8 +46,10 @@ def encryption_parts(
     """The parts over one stream; `stop` them before it ends."""
     lists = stream.device_lists
     remote_lists = RemoteDeviceLists(database, client, lists, lambda: stream.writer.position)
+    device_keys = DeviceKeys(database, lists, stream.key_counts)
     return EncryptionParts(
-        device_keys=DeviceKeys(database, lists, stream.key_counts),
+        device_keys=device_keys,
+        dehydrated_devices=DehydratedDevices(database, lists, device_keys, clock),
         queries=KeyQueries(database, remote_lists, server_name),
         one_time_keys=OneTimeKeys(database, stream.key_counts, client, server_name),
         cross_signing=CrossSigning(database, lists),
