@@ -58,6 +58,8 @@ from homeserver.services.registration import Registered, Registration, Registrat
 from homeserver.services.relations import Relations
 from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
+from homeserver.services.search import Search
+from homeserver.services.search_index import SearchIndex
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
@@ -199,6 +201,7 @@ async def _stream(
         await stream.presence.start(now_ms)
         stack.push_async_callback(stream.presence.flush)
         _background(stack, stream.presence.run())
+    _background(stack, SearchIndex(database, stream.writer, stream.notifier).run())
     _measure_stream(metrics, stream)
     return stream
 
@@ -237,6 +240,7 @@ def _parts(
         user_interactive=_user_interactive(accounts, registration),
         stream=stream,
         history=History(stream.reading),
+        search=Search(stream),
         relations=Relations(stream.reading, stream.ignored_users),
         old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),

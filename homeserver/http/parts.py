@@ -29,6 +29,7 @@ from homeserver.services.registration import Registration
 from homeserver.services.relations import Relations
 from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
+from homeserver.services.search import Search
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.user_interactive import UserInteractive
@@ -58,6 +59,7 @@ class Parts:
     directories: Directories
     history: History
     relations: Relations
+    search: Search
     old_sync: OldSync
     room_state: RoomState
     membership: Membership

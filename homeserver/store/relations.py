@@ -250,3 +250,22 @@ async def has_annotated(
         key,
     )
     return found
+
+
+async def newest_edits(connection: Connection, parents: Sequence[Parent]) -> dict[str, str]:
+    """For each of these events that was edited by its sender, the newest edit (event ids)."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT ON (r.parent_id) r.parent_id, r.event_id
+        FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[])
+            AS p (event_id, room_number, sender, type)
+        JOIN relations r ON r.parent_id = p.event_id AND r.room_number = p.room_number
+         AND r.rel_type = 'm.replace' AND r.sender = p.sender AND r.type = p.type
+        ORDER BY r.parent_id, r.origin_server_ts DESC, r.event_id DESC
+        """,
+        [p.event_id for p in parents],
+        [p.room_number for p in parents],
+        [p.sender for p in parents],
+        [p.type for p in parents],
+    )
+    return {record[0]: record[1] for record in records}

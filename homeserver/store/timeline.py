@@ -194,3 +194,34 @@ async def closest_to(
         limit,
     )
     return [(r[0], r[1], r[2]) for r in records]
+
+
+async def around(
+    connection: Connection, places: Iterable[tuple[int, int]], before: int, after: int
+) -> list[tuple[int, EventRow]]:
+    """The events next to each of these places (room number, order), the nearest first.
+
+    Each with the index of its place.
+    """
+    wanted = list(places)
+    records = await connection.fetch(
+        f"""
+        SELECT {EVENT_COLUMNS}, p.index FROM unnest($1::bigint[], $2::bigint[])
+            WITH ORDINALITY AS p (room_number, place, index)
+        CROSS JOIN LATERAL (
+            (SELECT * FROM events
+             WHERE events.room_number = p.room_number AND timeline_order < p.place
+             ORDER BY timeline_order DESC LIMIT $3)
+            UNION ALL
+            (SELECT * FROM events
+             WHERE events.room_number = p.room_number AND timeline_order > p.place
+             ORDER BY timeline_order LIMIT $4)
+        ) AS e
+        ORDER BY p.index, abs(e.timeline_order - p.place)
+        """,  # noqa: S608 - constants
+        [room_number for room_number, _ in wanted],
+        [order for _, order in wanted],
+        before,
+        after,
+    )
+    return [(record[-1] - 1, event_row(record)) for record in records]

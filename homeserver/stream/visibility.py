@@ -5,7 +5,7 @@ client-server-api#room-history-visibility
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from homeserver.protocol.history_visibility import (
     Change,
@@ -34,7 +34,12 @@ class Visibility:
 
     async def histories(self, rooms: Iterable[LiveRoom], user_id: str) -> dict[str, VisibleHistory]:
         """What the user sees of each of these rooms, by timeline order; one query."""
-        wanted = {room.number: room.room_id for room in rooms}
+        return await self.histories_of({room.number: room.room_id for room in rooms}, user_id)
+
+    async def histories_of(
+        self, wanted: Mapping[int, str], user_id: str
+    ) -> dict[str, VisibleHistory]:
+        """The same for rooms by number and id, in memory or not."""
         if not wanted:
             return {}
         async with self._database.connection() as connection:

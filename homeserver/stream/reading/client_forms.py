@@ -37,7 +37,7 @@ class ClientForms:
     async def of(self, reader: Reader, events: Sequence[StoredEvent]) -> list[bytes]:
         """Events (which the reader may see) as they get them from everything but /sync."""
         await self._readers.learn_about(reader, events)
-        form = await self._form(reader, events)
+        form = await self.form(reader, events)
         bundles = await self._bundles.of(viewer_of(reader), {reader.room.number: events}, form)
         if not bundles:
             return [form(stored) for stored in events]
@@ -48,10 +48,10 @@ class ClientForms:
 
         "[...] they MAY omit it if necessary (for example, if calculating the value is expensive"
         """
-        form = await self._form(reader, events)
+        form = await self.form(reader, events)
         return [form(stored) for stored in events]
 
-    async def _form(self, reader: Reader, events: Sequence[StoredEvent]) -> Form:
+    async def form(self, reader: Reader, events: Sequence[StoredEvent]) -> Form:
         """How an event looks to a reader, without its bundle."""
         replaced = (order for s in events if (order := self._replaced_order(s)) is not None)
         if not all(map(reader.is_certain, replaced)):
