@@ -35,7 +35,7 @@ class Listeners:
         self._sites: list[TCPSite] = []
 
     async def start(self) -> None:
-        """Listen. Raises OSError if an address is taken, ssl.SSLError for a bad certificate."""
+        """Listen. Raises OSError if an address is taken or a certificate can't be used."""
         for listener, middleware in self._served:
             runner = ServerRunner(_server(middleware), shutdown_timeout=FINISH_SECONDS)
             await runner.setup()
@@ -93,5 +93,8 @@ def _tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     if tls is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.certificate, tls.private_key)
+    try:
+        context.load_cert_chain(tls.certificate, tls.private_key)
+    except OSError as error:  # ssl.SSLError too; neither names the file
+        raise OSError(f"TLS with {tls.certificate} and {tls.private_key}: {error}") from error
     return context
