@@ -62,6 +62,7 @@ from homeserver.services.search import Search
 from homeserver.services.search_index import SearchIndex
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.thread_subscriptions import ThreadSubscriptions
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
@@ -254,6 +255,7 @@ def _parts(
         media=cores.media,
         previews=cores.previews,
         receipts=Receipts(database, stream),
+        thread_subscriptions=ThreadSubscriptions(database, stream),
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption_parts(
             database, stream, cores.remote.client, config.server_name, now_ms

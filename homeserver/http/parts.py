@@ -32,6 +32,7 @@ from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.thread_subscriptions import ThreadSubscriptions
 from homeserver.services.user_interactive import UserInteractive
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.client_state import ClientState
@@ -67,6 +68,7 @@ class Parts:
     profiles: Profiles
     account_data: AccountData
     receipts: Receipts
+    thread_subscriptions: ThreadSubscriptions
     media: MediaParts
     previews: Previews
     federation: FederationParts

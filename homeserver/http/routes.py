@@ -35,6 +35,7 @@ from homeserver.http.client import (
     sending,
     sliding_sync,
     sync,
+    thread_subscriptions,
     to_device,
     voip,
 )
@@ -89,6 +90,7 @@ ROUTES: tuple[Endpoints, ...] = (
     key_backup.endpoints,
     to_device.endpoints,
     sliding_sync.endpoints,
+    thread_subscriptions.endpoints,
     admin_registration.endpoints,
     keys.endpoints,
     queries.endpoints,

@@ -19,6 +19,7 @@ from homeserver.store.events import HeadRow, TransactionRow
 from homeserver.store.receipts import ReceiptRow
 from homeserver.store.rooms import MembershipRow, RoomRow
 from homeserver.store.state import StateGroupRow, StateKey
+from homeserver.store.thread_subscriptions import ThreadSubscriptionRow
 from homeserver.store.to_device import OutgoingRow, ToDeviceRow
 from homeserver.store.to_device import TransactionRow as ToDeviceTransactionRow
 
@@ -115,6 +116,14 @@ class ReceiptChange:
     position: int
     room_id: str
     row: ReceiptRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThreadSubscriptionChange:
+    """A user subscribed to a thread, or unsubscribed from it (MSC4306)."""
+
+    position: int
+    row: ThreadSubscriptionRow
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,6 +35,7 @@ from homeserver.stream.sections.windows import Windows
 from homeserver.stream.send import Sender
 from homeserver.stream.sliding.encryption import e2ee_extension, to_device_extension
 from homeserver.stream.sliding.sync import SlidingSync
+from homeserver.stream.sliding.thread_subscriptions import thread_subscriptions_extension
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
 from homeserver.stream.transactions import SentTransactions
@@ -106,7 +107,11 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     presence = Presence(database, rooms, users, writer)
     sync.sections += [to_device_section(inboxes), *key_sections, presence_section(presence)]
     sliding_sync = SlidingSync(windows, rooms, users, listed, notifier, writer)
-    sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
+    sliding_sync.extensions += [
+        to_device_extension(inboxes),
+        e2ee_extension(key_sections),
+        thread_subscriptions_extension(database),
+    ]
     of_users = (push_rules, ignored_users, inboxes)
     applied = (device_list_log, rooms, users, listed, *of_users, key_counts, presence)
     for applying in (*applied, push_evaluator):

@@ -43,6 +43,10 @@ from homeserver.stream.stored_event import StoredEvent
 _ROOM_CHANGES = frozenset((MembershipChange, ReceiptChange, TypingChange))
 
 
+LOADED_EVENTS = 30
+"""Of a room's timeline, when the room is loaded: what clients ask for at first. It grows then."""
+
+
 class LiveRooms:
     """At most `capacity` rooms in memory, each with at least `timeline_length` newest events.
 
@@ -315,7 +319,7 @@ class LiveRooms:
         members: dict[str, MembershipRow],
         timeline: list[TimelineEntry],
     ) -> LiveRoom:
-        full = len(timeline) >= self._timeline_length
+        full = len(timeline) >= LOADED_EVENTS
         head = loaded.head
         return LiveRoom(
             room_id=loaded.room.room_id,
@@ -332,7 +336,7 @@ class LiveRooms:
     async def _read_timelines(
         self, connection: Connection, numbers: Sequence[int]
     ) -> dict[int, list[TimelineEntry]]:
-        rows = await event_store.timeline_ends(connection, numbers, self._timeline_length)
+        rows = await event_store.timeline_ends(connection, numbers, LOADED_EVENTS)
         stored = await self.events.adopt(connection, rows, self.rules_of)
         sends = await event_store.transactions_of_events(connection, [row.number for row in rows])
         transactions = {row.number: row for row in sends}

@@ -19,6 +19,7 @@ from homeserver.store import receipts as receipt_store
 from homeserver.store import relations as relation_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
+from homeserver.store import thread_subscriptions as thread_subscription_store
 from homeserver.store import to_device as to_device_store
 from homeserver.store.database import Connection
 from homeserver.store.device_lists import DeviceListRow
@@ -31,6 +32,7 @@ from homeserver.stream.changes import (
     OutliersChange,
     PresenceChange,
     ReceiptChange,
+    ThreadSubscriptionChange,
     ToDeviceChange,
     TypingChange,
     last_heads,
@@ -116,6 +118,12 @@ async def write_receipts(connection: Connection, changes: Sequence[ReceiptChange
     await receipt_store.put(connection, [change.row for change in changes])
 
 
+async def write_thread_subscriptions(
+    connection: Connection, changes: Sequence[ThreadSubscriptionChange]
+) -> None:
+    await thread_subscription_store.put(connection, [change.row for change in changes])
+
+
 async def write_account_data(connection: Connection, changes: Sequence[AccountDataChange]) -> None:
     rows = [change.row for change in changes]
     rules = {row.user_id: row for row in rows if is_push_rules(row)}
@@ -162,6 +170,7 @@ TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
     AccountDataChange: write_account_data,
     DeviceListChange: write_device_lists,
     ToDeviceChange: write_to_device,
+    ThreadSubscriptionChange: write_thread_subscriptions,
     TypingChange: None,
     PresenceChange: None,
 }
@@ -191,6 +200,7 @@ def is_one_statement(changes: Sequence[Any]) -> bool:
 
 OWNER_OF: dict[type, Users] = {
     AccountDataChange: lambda change: (change.row.user_id,),
+    ThreadSubscriptionChange: lambda change: (change.row.user_id,),
 }
 """The kinds of change that belong to users, and to whom."""
 
