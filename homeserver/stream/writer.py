@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 RESERVED_AT_ONCE = 100_000
 MAX_BATCH = 1000
 RECONNECT_SECONDS = 0.5
+CLOSE_SECONDS = 5.0
 LOCK_PATIENCE_SECONDS = 5.0
 
 
@@ -88,6 +89,7 @@ class StreamWriter:
         self._reserved = await self._take_lock(self._connection)
         self._allocated = self.position = self._reserved
         self._task = asyncio.create_task(self._run(), name="stream-writer")
+        self._task.add_done_callback(self._ended)
 
     async def _take_lock(self, connection: Connection) -> int:
         """Take the lock; a process that was killed a moment ago may still seem to hold it."""
@@ -105,9 +107,9 @@ class StreamWriter:
         self._closing = True
         self._work.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
         if self._connection is not None:
-            await self._connection.close()
+            await self._connection.close(timeout=CLOSE_SECONDS)
 
     def on_apply(self, callback: Published) -> None:
         """Call back with each committed batch before its positions become visible."""
@@ -232,6 +234,24 @@ class StreamWriter:
                 answer.__cause__ = error
                 submission.done.set_exception(answer)
 
+    async def _connection_with_lock(self) -> tuple[Connection, int]:
+        """Raises Unavailable, WriterLockTaken (the old session may still be ending)."""
+        connection = await self._database.dedicated()
+        try:
+            with unavailable_if_lost(connection):
+                return connection, await stream_positions.take_lock(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nothing is taken any more; if that wasn't asked for, it is told and every sender too."""
+        if self._closing or task.cancelled():
+            return
+        log.critical("the stream writer has died; restart the server", exc_info=task.exception())
+        self._closing = True
+        self._fail_everything(Unavailable("The stream writer has died"))
+
     async def _reconnect(self) -> None:
         """Wait for Postgres to come back and take the writer lock again."""
         log.error("the database is away; waiting for it")
@@ -239,8 +259,7 @@ class StreamWriter:
             await asyncio.sleep(RECONNECT_SECONDS)
             self._fail_everything(Unavailable("The database is away"))
             try:
-                connection = await self._database.dedicated()
-                reserved = await stream_positions.take_lock(connection)
+                connection, reserved = await self._connection_with_lock()
             except (Unavailable, stream_positions.WriterLockTaken):
                 continue
             if reserved < self._reserved:

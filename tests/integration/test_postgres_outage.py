@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from homeserver.store.embedded import EmbeddedPostgres
@@ -98,6 +99,27 @@ async def test_a_long_poll_survives_an_outage(
     await send_when_possible(alice, room_id, "after")
     async with asyncio.timeout(5):
         assert bodies(timeline(await poll, room_id)) == ["after"]
+
+
+async def test_the_writers_connection_is_replaced_and_none_is_left_over(
+    server: RunningServer, postgres: EmbeddedPostgres
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    admin = await asyncpg.connect(postgres.url)
+    for number in range(5):
+        cut = await admin.fetchval(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        )
+        assert cut
+        await send_when_possible(alice, room_id, str(number))
+    held = await admin.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    connections = await admin.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'homeserver'"
+    )
+    assert held == 1
+    assert connections <= server.config.database_connections + 1
+    await admin.close()
 
 
 async def test_a_crash_of_postgres_in_a_load_loses_nothing(
