@@ -56,6 +56,7 @@ from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
 from homeserver.services.relations import Relations
+from homeserver.services.reports import Reports
 from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
@@ -242,6 +243,7 @@ def _parts(
         stream=stream,
         history=History(stream.reading),
         search=Search(stream),
+        reports=Reports(database, stream.reading, config.server_name, now_ms),
         relations=Relations(stream.reading, stream.ignored_users),
         old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),

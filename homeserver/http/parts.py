@@ -27,6 +27,7 @@ from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
 from homeserver.services.relations import Relations
+from homeserver.services.reports import Reports
 from homeserver.services.room_state import RoomState
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
@@ -60,6 +61,7 @@ class Parts:
     directories: Directories
     history: History
     relations: Relations
+    reports: Reports
     search: Search
     old_sync: OldSync
     room_state: RoomState
