@@ -17,7 +17,7 @@ import structlog
 
 from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
-from homeserver.federation import Ground
+from homeserver.federation import Ground, take_encryption_edus
 from homeserver.federation import build as build_federation
 from homeserver.http.authentication import Authentication
 from homeserver.http.federation.parts import FederationParts
@@ -127,9 +127,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         remote = await _remote(config, database, signer, stack)
         stream = await _stream(config, database, metrics, signer, stack)
         media = await _media(config, database, remote, stream, stack)
-        federation = build_federation(Ground(config, database, stream, remote))
-        await federation.inbound.incoming.start()
-        stack.push_async_callback(federation.inbound.incoming.stop)
+        federation = await _federation(Ground(config, database, stream, remote), stack)
         previews = await stack.enter_async_context(
             previews_running(config, database, media.pictures.keep, now_ms)
         )
@@ -137,6 +135,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         stack.push_async_callback(parts.encryption.stop)
+        take_encryption_edus(federation.edus, parts.encryption)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
@@ -189,6 +188,17 @@ async def _media(
     return await stack.enter_async_context(
         media_parts(config, database, fetch, lambda: stream.writer.position, now_ms)
     )
+
+
+async def _federation(ground: Ground, stack: AsyncExitStack) -> FederationParts:
+    """What comes in from other servers and what goes out to them."""
+    federation = build_federation(ground)
+    await federation.inbound.incoming.start()
+    stack.push_async_callback(federation.inbound.incoming.stop)
+    await federation.sender.start()
+    stack.push_async_callback(federation.sender.stop)
+    _background(stack, federation.sender.run())
+    return federation
 
 
 async def _stream(

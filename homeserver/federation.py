@@ -8,6 +8,8 @@ from homeserver.clock import now_ms
 from homeserver.config import Config
 from homeserver.http.federation.parts import FederationParts
 from homeserver.remote.core import RemoteCore
+from homeserver.services.encryption.parts import EncryptionParts
+from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.services.incoming_edus import IncomingEdus
 from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
@@ -33,13 +35,22 @@ def build(ground: Ground) -> FederationParts:
     config, database = ground.config, ground.database
     stream, remote = ground.stream, ground.remote
     inbound = stream_inbound.build(database, stream, remote, config.server_name, now_ms)
+    sender = FederationSender(database, stream, remote, now_ms)
     return FederationParts(
         inbound=inbound,
-        edus=IncomingEdus(stream, inbound.incoming),
-        resident=Resident(database, stream, inbound),
+        edus=IncomingEdus(stream, inbound.incoming, now_ms),
+        sender=sender,
+        resident=Resident(database, stream, inbound, sender.forward),
         invites=Invites(database, stream, inbound),
         remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),
         published_keys=PublishedKeys(
             database, remote, stream.sender.signer, config.federation.old_signing_keys, now_ms
         ),
     )
+
+
+def take_encryption_edus(edus: IncomingEdus, encryption: EncryptionParts) -> None:
+    """What other servers tell of devices goes to end-to-end encryption."""
+    edus.give_to("m.direct_to_device", encryption.to_device.receive)
+    edus.give_to("m.device_list_update", encryption.remote_device_lists.receive_update)
+    edus.give_to("m.signing_key_update", encryption.remote_device_lists.receive_signing_keys)

@@ -87,11 +87,20 @@ def request_message(
 
 
 def authorization(
-    signer: Signer, method: str, uri: str, destination: str, content: JsonObject | None
+    signer: Signer, method: str, uri: str, destination: str, content: JsonObject | bytes | None
 ) -> str:
-    """The header's value for a request of ours. Raises CanonicalJsonError."""
+    """The header's value for a request of ours; `content` may be canonical JSON already.
+
+    Raises CanonicalJsonError.
+    """
     origin = signer.server_name
-    signature = signer.sign(request_message(method, uri, origin, destination, content))
+    if isinstance(content, bytes):
+        # "content" is the first of the keys.
+        rest = request_message(method, uri, origin, destination, None)
+        message = b'{"content":' + content + b"," + rest[1:]
+    else:
+        message = request_message(method, uri, origin, destination, content)
+    signature = signer.sign(message)
     return (
         f'X-Matrix origin="{origin}",destination="{destination}",'
         f'key="{signer.key_id}",sig="{signature}"'

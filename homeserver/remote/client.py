@@ -86,13 +86,24 @@ class FederationClient:
     ) -> JsonObject:
         return await self._json(destination, "PUT", path, content, terms)
 
+    async def put_canonical(
+        self, destination: str, path: str, content: bytes, terms: Terms = DEFAULT_TERMS
+    ) -> JsonObject:
+        """A PUT of a body that is canonical JSON already."""
+        return await self._json(destination, "PUT", path, content, terms)
+
     async def post(
         self, destination: str, path: str, content: JsonObject, terms: Terms = DEFAULT_TERMS
     ) -> JsonObject:
         return await self._json(destination, "POST", path, content, terms)
 
     async def _json(
-        self, destination: str, method: str, path: str, content: JsonObject | None, terms: Terms
+        self,
+        destination: str,
+        method: str,
+        path: str,
+        content: JsonObject | bytes | None,
+        terms: Terms,
     ) -> JsonObject:
         call = _Call(destination, method, path, content)
         async with self.open(call, terms) as response:
@@ -167,7 +178,8 @@ class FederationClient:
         if call.content is None:
             return headers, None
         headers["Content-Type"] = "application/json"
-        return headers, encode_lenient(call.content)
+        body = call.content
+        return headers, body if isinstance(body, bytes) else encode_lenient(body)
 
     async def _request(
         self, call: _Call, target: Target, headers: dict[str, str], data: bytes | None
@@ -217,7 +229,7 @@ class _Call:
     destination: str
     method: str
     path: str
-    content: JsonObject | None
+    content: JsonObject | bytes | None
 
 
 class _Places:

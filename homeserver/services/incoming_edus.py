@@ -7,9 +7,11 @@ from typing import Any, TypeGuard
 
 import structlog
 
+from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_event_id, is_user_id, server_name_of
+from homeserver.protocol.presence import UserPresence
 from homeserver.store.events import LOWEST_ORDER
 from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.changes import ReceiptChange
@@ -27,18 +29,21 @@ log = structlog.get_logger(__name__)
 
 
 class IncomingEdus:
-    """`takers` says who deals with which type; typing and receipts are dealt with here."""
+    """Typing, receipts and presence are dealt with here, other types by whom `give_to` names."""
 
-    def __init__(
-        self, stream: StreamCore, incoming: Incoming, takers: dict[str, TakeEdu] | None = None
-    ) -> None:
+    def __init__(self, stream: StreamCore, incoming: Incoming, clock: Clock) -> None:
         self._stream = stream
         self._incoming = incoming
+        self._clock = clock
         self._takers: dict[str, TakeEdu] = {
             "m.typing": self._typing,
             "m.receipt": self._receipts,
-            **(takers or {}),
+            "m.presence": self._presence,
         }
+
+    def give_to(self, edu_type: str, take: TakeEdu) -> None:
+        """From now on EDUs of this type go there."""
+        self._takers[edu_type] = take
 
     async def take(self, origin: str, edus: Sequence[Any]) -> None:
         """Deal with the EDUs of a transaction, in order. A bad one is left out."""
@@ -94,6 +99,26 @@ class IncomingEdus:
             room.number, user_id, "m.read", thread_id, event_ids[0], order, ts, position
         )
         await self._stream.writer.append(ReceiptChange(position, room.room_id, row))
+
+    async def _presence(self, origin: str, content: JsonObject) -> None:
+        """server-server-api#presence"""
+        push = content.get("push")
+        if not self._stream.presence.enabled or not isinstance(push, list):
+            return
+        for told in push:
+            if isinstance(told, dict) and _is_of(told.get("user_id"), origin):
+                presence = self._told_presence(told)
+                if presence is not None:
+                    self._stream.presence.set_remote(presence)
+
+    def _told_presence(self, told: JsonObject) -> UserPresence | None:
+        state, status_msg = told.get("presence"), told.get("status_msg")
+        ago = told.get("last_active_ago", 0)
+        if state not in ("online", "unavailable", "offline") or type(ago) is not int:
+            return None
+        last_active = max(0, self._clock() - max(0, ago))
+        text = status_msg if isinstance(status_msg, str) and "\0" not in status_msg else None
+        return UserPresence(told["user_id"], state, text, last_active, 0)
 
     async def _room(self, origin: str, room_id: Any) -> LiveRoom | None:
         """The room, if we are in it and it lets that server take part."""

@@ -5,7 +5,7 @@ server-server-api#joining-rooms, #leaving-rooms-rejecting-invites, #knocking-upo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec import Raw
@@ -35,6 +35,9 @@ from homeserver.stream.verify import parse
 
 HEROES = 5
 
+Forward = Callable[[StoredEvent, str, str], None]
+"""Tells the servers of a room (second argument) an event, but not the one that it came from."""
+
 
 @dataclass(frozen=True, slots=True)
 class SignedMembership:
@@ -50,8 +53,11 @@ class SignedMembership:
 class Resident:
     """Answers the two steps of joining, leaving and knocking."""
 
-    def __init__(self, database: Database, stream: StreamCore, inbound: Inbound) -> None:
+    def __init__(
+        self, database: Database, stream: StreamCore, inbound: Inbound, forward: Forward
+    ) -> None:
         self._database = database
+        self._forward = forward
         self._rooms = stream.rooms
         self._sender = stream.sender
         self._inbound = inbound
@@ -153,6 +159,8 @@ class Resident:
         stored = found.get(event.event_id)
         if stored is None or stored.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
             raise Forbidden("The rules of the room don't allow this")
+        # "The resident server must also send the event to other servers participating in the room."
+        self._forward(stored, room.room_id, origin)
         return stored
 
     async def _join_answer(

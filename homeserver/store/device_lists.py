@@ -139,3 +139,70 @@ async def newest_update(connection: Connection, user_id: str) -> int:
         user_id,
     )
     return newest
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change of a local user's devices, and the one before it (0: none)."""
+
+    position: int
+    user_id: str
+    device_id: str
+    previous: int
+
+
+async def updates_for_server(
+    connection: Connection, destination: str, span: tuple[str, int, int], limit: int
+) -> list[Update]:
+    """What a server that shares a room with its user is to be told, oldest first.
+
+    `span` is our server's name and the positions (after, up to).
+    """
+    records = await connection.fetch(
+        """
+        SELECT c.position, c.user_id, c.device_id, coalesce((
+            SELECT max(p.position) FROM device_list_changes p
+            WHERE p.user_id = c.user_id AND p.device_id <> '' AND p.position < c.position), 0)
+        FROM device_list_changes c
+        WHERE c.position > $2 AND c.position <= $3 AND c.only_for IS NULL
+          AND substr(c.user_id, strpos(c.user_id, ':') + 1) = $1
+          AND EXISTS (
+            SELECT FROM memberships mine JOIN memberships theirs USING (room_number)
+            WHERE mine.user_id = c.user_id AND mine.membership = 'join'
+              AND NOT theirs.is_local AND theirs.membership = 'join'
+              AND substr(theirs.user_id, strpos(theirs.user_id, ':') + 1) = $4)
+        ORDER BY c.position LIMIT $5
+        """,
+        *span,
+        destination,
+        limit,
+    )
+    return [Update(*record) for record in records]
+
+
+async def servers_sharing_a_room(connection: Connection, user_ids: Iterable[str]) -> list[str]:
+    """The other servers that are in a room with any of these users."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT substr(theirs.user_id, strpos(theirs.user_id, ':') + 1)
+        FROM memberships mine JOIN memberships theirs USING (room_number)
+        WHERE mine.user_id = ANY($1::text[]) AND mine.membership = 'join'
+          AND NOT theirs.is_local AND theirs.membership = 'join'
+        """,
+        list(user_ids),
+    )
+    return [record[0] for record in records]
+
+
+async def users_after(connection: Connection, server_name: str, after: int) -> list[str]:
+    """Our users whose devices changed after a position."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT user_id FROM device_list_changes
+        WHERE position > $2 AND only_for IS NULL
+          AND substr(user_id, strpos(user_id, ':') + 1) = $1
+        """,
+        server_name,
+        after,
+    )
+    return [record[0] for record in records]

@@ -58,3 +58,58 @@ async def history(
         limit,
     )
     return [PduRow(*record) for record in records]
+
+
+_SENT_BY = """
+    e.number > $2 AND e.number <= $3 AND e.timeline_order = e.number * 65536
+    AND substr(e.sender, strpos(e.sender, ':') + 1) = $1
+"""
+
+
+async def sent_to(
+    connection: Connection, destination: str, span: tuple[str, int, int], limit: int
+) -> list[tuple[int, PduRow]]:
+    """Our events that a server is to have, oldest first, with their positions.
+
+    `span` is our server's name and the positions (after, up to).
+    """
+    records = await connection.fetch(
+        f"""
+        SELECT e.number, {_COLUMNS} FROM events e
+        WHERE {_SENT_BY} AND e.room_number IN (
+            SELECT room_number FROM memberships
+            WHERE NOT is_local AND substr(user_id, strpos(user_id, ':') + 1) = $4
+              AND (membership = 'join' OR position > $2)
+        )
+        ORDER BY e.number LIMIT $5
+        """,  # noqa: S608 - constants
+        *span,
+        destination,
+        limit,
+    )
+    return [(record[0], PduRow(*record[1:])) for record in records]
+
+
+async def rooms_sent_to(connection: Connection, server_name: str, after: int) -> list[int]:
+    """The rooms (numbers) into which our users have sent after a position."""
+    records = await connection.fetch(
+        f"SELECT DISTINCT e.room_number FROM events e WHERE {_SENT_BY}",  # noqa: S608 - constant
+        server_name,
+        after,
+        2**63 - 1,
+    )
+    return [record[0] for record in records]
+
+
+async def servers_in(connection: Connection, room_numbers: Iterable[int], since: int) -> list[str]:
+    """The other servers that are in any of these rooms, or left one after a position."""
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT substr(user_id, strpos(user_id, ':') + 1) FROM memberships
+        WHERE room_number = ANY($1::bigint[]) AND NOT is_local
+          AND (membership = 'join' OR position > $2)
+        """,
+        list(room_numbers),
+        since,
+    )
+    return [record[0] for record in records]

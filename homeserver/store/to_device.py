@@ -157,3 +157,9 @@ async def transactions_of_device(connection: Connection, device: DeviceKey) -> l
 async def forget_transactions(connection: Connection, before: int) -> None:
     """Forget what was sent before a time in milliseconds."""
     await connection.execute("DELETE FROM to_device_transactions WHERE sent_at < $1", before)
+
+
+async def destinations(connection: Connection) -> list[str]:
+    """The servers for which something is kept."""
+    records = await connection.fetch("SELECT DISTINCT destination FROM outgoing_to_device")
+    return [record[0] for record in records]

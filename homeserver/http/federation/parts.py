@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.services.incoming_edus import IncomingEdus
 from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
@@ -18,6 +19,7 @@ class FederationParts:
 
     inbound: Inbound
     edus: IncomingEdus
+    sender: FederationSender
     published_keys: PublishedKeys
     resident: Resident
     invites: Invites

@@ -1,0 +1,220 @@
+"""One destination: what it is to be told, in order, and the task that tells it.
+
+Rules of this file:
+- Live events wait in memory. A destination that doesn't take them is *behind*: then only a
+  position is kept, and from there on it is told what Postgres has, until it has caught up.
+- A transaction is taken or not: what is in it is dropped from the queue when it was taken.
+- A task runs only while there is something to tell.
+server-server-api#transactions
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from homeserver.clock import Clock
+from homeserver.errors import MatrixError
+from homeserver.json_types import JsonObject
+from homeserver.protocol.canonical_json import CanonicalJsonError, encode_lenient
+from homeserver.remote.availability import Availability
+from homeserver.remote.client import FederationClient, Terms, path_to
+from homeserver.services.federation_sender.passing_edus import PassingEdus
+from homeserver.services.federation_sender.stored_edus import StoredEduReader, StoredEdus
+
+MAX_PDUS = 50
+MAX_EDUS = 100
+MAX_WAITING = 500
+"""Events that wait in memory; a destination with more is behind."""
+TERMS = Terms(seconds=60.0, max_bytes=4 * 1024 * 1024, ignore_backoff=True)
+SEND = "/_matrix/federation/v1/send"
+
+ReadEvents = Callable[[str, int, int, int], Awaitable[list[tuple[int, bytes]]]]
+"""Destination, after, up to, limit -> our events for it, oldest first, with their positions."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all destinations share. `newest` gives the newest visible stream position."""
+
+    client: FederationClient
+    availability: Availability
+    stored: StoredEduReader
+    read_events: ReadEvents
+    newest: Callable[[], int]
+    clock: Clock
+    server_name: str
+
+
+class Destination:
+    """`lists_from`: device lists were told up to this position."""
+
+    def __init__(self, name: str, means: Means, position: int) -> None:
+        self.name = name
+        self.passing = PassingEdus()
+        self.lists_from = position
+        self.behind_from: int | None = None
+        self.has_stored = False
+        self._stored_changes = 0
+        self._means = means
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._return = asyncio.Event()
+        self._sent = 0
+        self._started = means.clock()
+
+    def told_upto(self, newest: int) -> int:
+        """The position up to which nothing is missing there."""
+        upto = newest if self.behind_from is None else self.behind_from
+        if self._waiting:
+            upto = min(upto, self._waiting[0][0] - 1)
+        return min(upto, self.lists_from) if self.has_stored else upto
+
+    def add_event(self, position: int, pdu: bytes) -> None:
+        """Tell it an event, unless it is behind: then it reads the event when its turn comes."""
+        if self.behind_from is None:
+            self._waiting.append((position, pdu))
+            if len(self._waiting) > MAX_WAITING:
+                self._fall_behind()
+        self.wake()
+
+    def add_stored(self, position: int) -> None:
+        """There are EDUs in Postgres for it, the newest of this position."""
+        if not self.has_stored:
+            self.lists_from = min(self.lists_from, position - 1)
+            self.has_stored = True
+        self._stored_changes += 1
+        self.wake()
+
+    def catch_up_from(self, position: int) -> None:
+        """It has been told everything up to this position."""
+        self.behind_from = self.lists_from = position
+        self.has_stored = True
+        self.wake()
+
+    def is_back(self) -> None:
+        """It can be reached again."""
+        self._return.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the task run, if there is anything to tell."""
+        if self._task is None and self._has_something:
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def _has_something(self) -> bool:
+        return bool(
+            self._waiting or self.passing or self.has_stored or self.behind_from is not None
+        )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("sender failed", destination=self.name, exc_info=task.exception())
+
+    def _fall_behind(self) -> None:
+        """From the first event on that it didn't take."""
+        if self._waiting:
+            first = self._waiting[0][0] - 1
+            self.behind_from = first if self.behind_from is None else self.behind_from
+            self._waiting.clear()
+
+    async def _run(self) -> None:
+        while self._has_something:
+            if self._means.availability.is_backing_off(self.name):
+                self._fall_behind()
+                self.passing.clear()
+                await self._wait_for_return()
+                continue
+            try:
+                await self._send_once()
+            except MatrixError as error:
+                log.info("not told", destination=self.name, reason=error.message)
+                self._means.availability.failed(self.name)
+
+    async def _wait_for_return(self) -> None:
+        self._return.clear()
+        seconds = (self._means.availability.retry_at(self.name) - self._means.clock()) / 1000
+        try:
+            async with asyncio.timeout(max(seconds, 0.05)):
+                await self._return.wait()
+        except TimeoutError:
+            pass
+
+    async def _send_once(self) -> None:
+        """One transaction. Raises Unreachable, RemoteRefusal."""
+        upto = self._means.newest()
+        behind = self.behind_from
+        pdus = await self._next_pdus(upto)
+        changes = self._stored_changes
+        stored = None
+        if self.has_stored:
+            stored = await self._means.stored.read(self.name, self.lists_from, upto)
+        edus = [] if stored is None else stored.edus
+        edus += self.passing.take(self._means.clock(), MAX_EDUS - len(edus))
+        if pdus or edus:
+            await self._put(pdus, edus)
+        if behind is None:
+            for _ in pdus:
+                self._waiting.popleft()
+        else:
+            self._caught_up(pdus, upto)
+        if stored is not None:
+            await self._stored_were_taken(stored, changes)
+
+    async def _next_pdus(self, upto: int) -> list[tuple[int, bytes]]:
+        if self.behind_from is None:
+            return [self._waiting[index] for index in range(min(MAX_PDUS, len(self._waiting)))]
+        return await self._means.read_events(self.name, self.behind_from, upto, MAX_PDUS)
+
+    def _caught_up(self, pdus: list[tuple[int, bytes]], upto: int) -> None:
+        """No await between the look at the newest position and being live again."""
+        if len(pdus) == MAX_PDUS:
+            self.behind_from = pdus[-1][0]
+        elif self._means.newest() == upto:
+            self.behind_from = None
+        else:
+            self.behind_from = upto
+
+    async def _stored_were_taken(self, stored: StoredEdus, changes: int) -> None:
+        """`changes`: how often `add_stored` had been called when they were read."""
+        self.lists_from = stored.lists_upto
+        if stored.to_device_upto is not None:
+            await self._means.stored.delete_to_device(self.name, stored.to_device_upto)
+        if stored.is_all and changes == self._stored_changes:
+            self.has_stored = False
+
+    async def _put(self, pdus: list[tuple[int, bytes]], edus: list[JsonObject]) -> None:
+        self._sent += 1
+        path = path_to(SEND, f"{self._started}-{self._sent}")
+        try:
+            body = canonical_transaction(
+                self._means.server_name, self._means.clock(), [pdu for _, pdu in pdus], edus
+            )
+        except CanonicalJsonError as error:
+            log.error("EDUs that can't be sent", destination=self.name, reason=str(error))
+            body = canonical_transaction(
+                self._means.server_name, self._means.clock(), [pdu for _, pdu in pdus], []
+            )
+        await self._means.client.put_canonical(self.name, path, body, TERMS)
+
+
+def canonical_transaction(
+    origin: str, now: int, pdus: list[bytes], edus: list[JsonObject]
+) -> bytes:
+    """The body of a transaction as canonical JSON, made of PDUs that are canonical already."""
+    encoded = encode_lenient({"edus": edus, "origin": origin, "origin_server_ts": now})
+    return encoded[:-1] + b',"pdus":[' + b",".join(pdus) + b"]}"

@@ -1,0 +1,105 @@
+"""EDUs that must arrive: messages to devices, device lists, cross-signing keys, from Postgres.
+
+server-server-api#device-management, #send-to-device-messaging
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from homeserver.json_types import JsonObject
+from homeserver.services.federation_sender.passing_edus import edu
+from homeserver.store import cross_signing as cross_signing_store
+from homeserver.store import device_keys as device_key_store
+from homeserver.store import device_lists as device_list_store
+from homeserver.store import to_device as to_device_store
+from homeserver.store.database import Connection, Database
+from homeserver.store.device_keys import PublishedDevice
+from homeserver.store.device_lists import Update
+
+DEVICE_LISTS_AT_ONCE = 40
+TO_DEVICE_AT_ONCE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEdus:
+    """A batch. `lists_upto`: device lists were read up to this position. `to_device_upto`: to be
+    deleted up to here when they have arrived. `is_all`: there is no more.
+    """
+
+    edus: list[JsonObject]
+    lists_upto: int
+    to_device_upto: int | None
+    is_all: bool
+
+
+class StoredEduReader:
+    """Reads what a destination has not been told yet."""
+
+    def __init__(self, database: Database, server_name: str) -> None:
+        self._database = database
+        self._server_name = server_name
+
+    async def read(self, destination: str, after: int, upto: int) -> StoredEdus:
+        """The oldest of them; device lists of the positions `after < position <= upto`."""
+        span = (self._server_name, after, upto)
+        async with self._database.connection() as connection:
+            updates = await device_list_store.updates_for_server(
+                connection, destination, span, DEVICE_LISTS_AT_ONCE
+            )
+            edus = await self._device_lists(connection, updates)
+            messages = await to_device_store.outgoing(connection, destination, TO_DEVICE_AT_ONCE)
+        edus += [edu("m.direct_to_device", msgspec.json.decode(json)) for _, json in messages]
+        done = len(updates) < DEVICE_LISTS_AT_ONCE
+        return StoredEdus(
+            edus,
+            upto if done else updates[-1].position,
+            messages[-1][0] if messages else None,
+            done and len(messages) < TO_DEVICE_AT_ONCE,
+        )
+
+    async def delete_to_device(self, destination: str, upto: int) -> None:
+        """The destination has taken them."""
+        async with self._database.connection() as connection:
+            await to_device_store.delete_outgoing(connection, destination, upto)
+
+    async def _device_lists(
+        self, connection: Connection, updates: Sequence[Update]
+    ) -> list[JsonObject]:
+        users = sorted({update.user_id for update in updates})
+        if not users:
+            return []
+        rows = await device_key_store.of_users(connection, users)
+        devices = {(row.user_id, row.device_id): row for row in rows}
+        edus = []
+        for update in updates:
+            if update.device_id:
+                device = devices.get((update.user_id, update.device_id))
+                edus.append(edu("m.device_list_update", _update(update, device)))
+        signers = sorted({update.user_id for update in updates if not update.device_id})
+        return edus + (await _signing_keys(connection, signers) if signers else [])
+
+
+def _update(update: Update, device: PublishedDevice | None) -> JsonObject:
+    content: JsonObject = {
+        "user_id": update.user_id,
+        "device_id": update.device_id,
+        "stream_id": update.position,
+        "prev_id": [update.previous] if update.previous else [],
+    }
+    if device is None:
+        content["deleted"] = True
+    else:
+        content["keys"] = msgspec.json.decode(device.json)
+    return content
+
+
+async def _signing_keys(connection: Connection, user_ids: Sequence[str]) -> list[JsonObject]:
+    contents: dict[str, JsonObject] = {user_id: {"user_id": user_id} for user_id in user_ids}
+    for key in await cross_signing_store.of_users(connection, user_ids):
+        if key.json is not None and key.usage in ("master", "self_signing"):
+            contents[key.user_id][f"{key.usage}_key"] = msgspec.json.decode(key.json)
+    return [edu("m.signing_key_update", content) for content in contents.values()]

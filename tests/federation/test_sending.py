@@ -1,0 +1,175 @@
+"""What happens here is told there: events and EDUs, whatever becomes of the other server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.federation.conftest import StartServers
+from tests.support.client import Client, bodies, timeline
+from tests.support.server import RunningServer
+
+
+async def in_one_room(
+    one: RunningServer, two: RunningServer, version: str = "12"
+) -> tuple[Client, Client, str]:
+    """Alice of server one and Bob of server two in a public room of server one."""
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat", room_version=version)
+    via = one.config.server_name
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": via})
+    await alice.sync()
+    await bob.sync()
+    return alice, bob, room_id
+
+
+@pytest.mark.parametrize("version", ["1", "6", "11", "12"])
+async def test_messages_go_both_ways(start_servers: StartServers, version: str) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two, version)
+    event_id = await alice.send(room_id, "hello")
+    await bob.sync_until_event(room_id, event_id)
+    event_id = await bob.send(room_id, "hi")
+    await alice.sync_until_event(room_id, event_id)
+
+
+async def test_state_and_redactions_are_told(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two)
+    event_id = await alice.set_state(room_id, "m.room.topic", {"topic": "new"})
+    await bob.sync_until_event(room_id, event_id)
+    assert await bob.state(room_id, "m.room.topic") == {"topic": "new"}
+    secret = await alice.send(room_id, "secret")
+    await bob.sync_until_event(room_id, secret)
+    redaction = await alice.redact(room_id, secret)
+    await bob.sync_until_event(room_id, redaction)
+    assert (await bob.event(room_id, secret))["content"] == {}
+
+
+async def test_a_kick_is_told_to_the_server_of_who_was_kicked(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two)
+    await alice.kick(room_id, bob.user_id)
+    await bob.sync_until(lambda answer: room_id in answer.get("rooms", {}).get("leave", {}))
+
+
+async def test_a_third_server_hears_of_a_join(start_servers: StartServers) -> None:
+    one, two, three = await start_servers("one", "two", "three")
+    alice, bob, room_id = await in_one_room(one, two)
+    carol = await three.user("carol")
+    await carol.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    await bob.sync_until(
+        lambda answer: any(
+            event.get("state_key") == carol.user_id for event in timeline(answer, room_id)
+        )
+    )
+    event_id = await carol.send(room_id, "hello everybody")
+    for other in (alice, bob):
+        await other.sync_until_event(room_id, event_id)
+
+
+async def test_a_server_that_was_down_gets_everything(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two)
+    await two.stop()
+    sent = [await alice.send(room_id, f"message {number}") for number in range(70)]
+    await two.start()
+    two.moved(bob)
+    await bob.send(room_id, "back")  # a transaction from there ends the waiting
+    await bob.sync_until(lambda answer: None if not _has(answer, room_id, sent[-1]) else True)
+    page = await bob.messages(room_id, limit="200")
+    expected = {f"message {number}" for number in range(70)}
+    assert expected <= set(bodies(page["chunk"]))
+
+
+async def test_a_restart_of_ours_loses_nothing(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two)
+    await two.stop()
+    event_id = await alice.send(room_id, "before the restart")
+    await one.restart()
+    one.moved(alice)
+    await two.start()
+    two.moved(bob)
+    await bob.sync_until_event(room_id, event_id)
+
+
+async def test_both_write_during_a_partition_and_agree_afterwards(
+    start_servers: StartServers,
+) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two)
+    await two.stop()
+    await alice.set_state(room_id, "m.room.topic", {"topic": "from one"})
+    await alice.send(room_id, "alone here")
+    await one.stop()
+    await two.start()
+    two.moved(bob)
+    await bob.send(room_id, "alone there")
+    await one.start()
+    one.moved(alice)
+    await alice.send(room_id, "one again")
+    last = await bob.send(room_id, "two again")
+    await alice.sync_until_event(room_id, last)
+    await asyncio.sleep(0.5)
+    states = [await _state_ids(client, room_id) for client in (alice, bob)]
+    assert states[0] == states[1]
+    for client in (alice, bob):
+        page = await client.messages(room_id, limit="100")
+        assert {"alone here", "alone there", "one again", "two again"} <= set(bodies(page["chunk"]))
+
+
+async def test_typing_and_receipts_are_told(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, room_id = await in_one_room(one, two)
+    event_id = await alice.send(room_id, "read me")
+    await bob.sync_until_event(room_id, event_id)
+    await bob.put(f"/rooms/{room_id}/typing/{bob.user_id}", {"typing": True, "timeout": 9000})
+    await alice.sync_until(lambda answer: _ephemeral(answer, room_id, "m.typing", bob.user_id))
+    await bob.post(f"/rooms/{room_id}/receipt/m.read/{event_id}")
+    await alice.sync_until(lambda answer: _ephemeral(answer, room_id, "m.receipt", bob.user_id))
+
+
+async def test_messages_to_devices_arrive_once(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, _ = await in_one_room(one, two)
+    messages = {bob.user_id: {bob.device_id: {"secret": 1}}}
+    await alice.put("/sendToDevice/m.test/txn1", {"messages": messages})
+    event = await bob.sync_until(lambda answer: answer.get("to_device", {}).get("events"))
+    assert event == [{"type": "m.test", "sender": alice.user_id, "content": {"secret": 1}}]
+    assert "to_device" not in await bob.sync()
+
+
+async def test_new_devices_are_told(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, _ = await in_one_room(one, two)
+    algorithms = ["m.olm.v1.curve25519-aes-sha2"]
+    keys = {f"ed25519:{alice.device_id}": "A" * 43, f"curve25519:{alice.device_id}": "B" * 43}
+    device_keys = {
+        "user_id": alice.user_id,
+        "device_id": alice.device_id,
+        "algorithms": algorithms,
+        "keys": keys,
+        "signatures": {alice.user_id: {f"ed25519:{alice.device_id}": "C" * 86}},
+    }
+    await alice.post("/keys/upload", {"device_keys": device_keys})
+    await bob.sync_until(
+        lambda answer: alice.user_id in answer.get("device_lists", {}).get("changed", [])
+    )
+
+
+def _has(answer: object, room_id: str, event_id: str) -> bool:
+    assert isinstance(answer, dict)
+    return any(event["event_id"] == event_id for event in timeline(answer, room_id))
+
+
+def _ephemeral(answer: object, room_id: str, event_type: str, text: str) -> bool:
+    assert isinstance(answer, dict)
+    room = answer.get("rooms", {}).get("join", {}).get(room_id, {})
+    events = room.get("ephemeral", {}).get("events", [])
+    return any(event["type"] == event_type and text in str(event["content"]) for event in events)
+
+
+async def _state_ids(client: Client, room_id: str) -> set[str]:
+    return {event["event_id"] for event in await client.get(f"/rooms/{room_id}/state")}
