@@ -41,11 +41,11 @@ class RoomModel:
         for event in answer.get("account_data", {}).get("events", []):
             self.account_data[event["type"]] = event["content"]
         for event in answer.get("ephemeral", {}).get("events", []):
-            self._fold_ephemeral(event)
+            self.fold_ephemeral(event)
         counted = answer.get("summary", {}).get("m.joined_member_count")
         self.joined_count = self.joined_count if counted is None else counted
 
-    def _fold_ephemeral(self, event: JsonObject) -> None:
+    def fold_ephemeral(self, event: JsonObject) -> None:
         if event["type"] == "m.typing":
             self.typing = sorted(event["content"]["user_ids"])
             return

@@ -167,5 +167,5 @@ class World:
         known = RoomModel()
         joined = answer["rooms"]["join"][room_id]
         for event in joined["ephemeral"]["events"]:
-            known._fold_ephemeral(event)
+            known.fold_ephemeral(event)
         assert room.receipts == known.receipts
