@@ -171,7 +171,7 @@ class RoomEntry:
         for event_id, event in checked.events.items():
             if event_id in numbers:
                 continue
-            flags = int(Flag.OUTLIER)
+            flags = Flag.OUTLIER
             if event_id in checked.rejected:
                 flags |= Flag.REJECTED
             number = numbers[event_id] = self._writer.allocate()
@@ -294,7 +294,7 @@ def _join_row(
         state_group=group_number,
         replaces=None if replaced is None else numbers.get(replaced.event_id),
         auth_events=tuple(numbers[id_] for id_ in join.auth_events if id_ in numbers),
-        flags=int(Flag.RESOLVED),
+        flags=Flag.RESOLVED,
         redacted_by=None,
         json=join.json,
     )

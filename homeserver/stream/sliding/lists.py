@@ -58,22 +58,28 @@ def candidates(user: LiveUser, listed: Mapping[int, ListedRoom]) -> list[Candida
     for room_id, row in user.rooms.items():
         if row.membership not in ("join", "invite", "knock"):
             continue
-        room = listed.get(row.room_number)
-        waiting = row.membership != "join" or room is None
-        bump = row.position if waiting or room is None else room.bump
-        found.append(Candidate(room_id, row, room, bump))
-    found.sort(key=_bump, reverse=True)
+        found.append(candidate(room_id, row, listed.get(row.room_number)))
+    found.sort(key=by_bump, reverse=True)
     return found
 
 
-def _bump(candidate: Candidate) -> int:
-    return candidate.bump
+def candidate(room_id: str, row: MembershipRow, listed: ListedRoom | None) -> Candidate:
+    """One room. An invite is as recent as its own arrival."""
+    bump = row.position if row.membership != "join" or listed is None else listed.bump
+    return Candidate(room_id, row, listed, bump)
+
+
+def by_bump(room: Candidate) -> int:
+    """The key to sort by."""
+    return room.bump
 
 
 def answer_list(request: ListRequest, rooms: Sequence[Candidate], user: UserFacts) -> ListAnswer:
     """The rooms that pass the list's filters, and those that its windows show."""
     tests = _tests(request.filters, user)
-    kept = [room.room_id for room in rooms if all(test(room) for test in tests)]
+    for test in tests:
+        rooms = [room for room in rooms if test(room)]
+    kept = [room.room_id for room in rooms]
     windows = []
     for first, last in request.windows():
         if first <= last:

@@ -14,11 +14,11 @@ from homeserver.stream.notifier import Notifier
 from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told
 from homeserver.stream.sliding.extensions import RoomExtensions, Scope
+from homeserver.stream.sliding.listings import Listings
 from homeserver.stream.sliding.lists import (
     ListAnswer,
     UserFacts,
     answer_list,
-    candidates,
     direct_rooms,
     shown_rooms,
     tags_of,
@@ -70,7 +70,8 @@ class SlidingSync:
     ) -> None:
         self._rooms = rooms
         self._users = users
-        self._listed = listed
+        self._listings = Listings(rooms, listed, capacity=CONNECTIONS)
+        writer.on_failure(self._listings.fail)
         self._notifier = notifier
         self._writer = writer
         self._sliding_rooms = SlidingRooms(rooms, listed, windows)
@@ -108,12 +109,13 @@ class SlidingSync:
         request = SyncRequest(
             caller.user_id, caller.device_id, told.position or None, EVERYTHING, caller.now
         )
-        numbers = [row.room_number for row in user.rooms.values() if row.membership == "join"]
-        rooms = candidates(user, await self._listed.get_many(numbers))
+        listing = await self._listings.of(user, upto)
         facts = await self._user_facts(user, body)
-        lists = {name: answer_list(asked, rooms, facts) for name, asked in body.lists.items()}
+        lists = {
+            name: answer_list(asked, listing.rooms, facts) for name, asked in body.lists.items()
+        }
         shown = shown_rooms(body.lists, lists, body.room_subscriptions)
-        asked = Asked(request, user, told, shown, {c.room_id: c for c in rooms}, facts.direct, upto)
+        asked = Asked(request, user, told, shown, listing.by_id, facts.direct, upto)
         encoded, told_rooms = await self._sliding_rooms.read(asked)
         joined = frozenset(
             r for r in shown if r in user.rooms and user.rooms[r].membership == "join"

@@ -1,0 +1,75 @@
+"""The rooms of each user in the order of lists, kept from request to request.
+
+Rules of this file: a listing is brought up to date with the rooms that changed since, not made
+anew; it is thrown away when the user's memberships change.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeserver.stream.changes import Change
+from homeserver.stream.facts import ListedRooms
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.live_users import LiveUser
+from homeserver.stream.sliding.lists import Candidate, by_bump, candidate, candidates
+
+
+@dataclass(slots=True)
+class Listing:
+    """A user's rooms, the most recently active first, as of a stream position."""
+
+    position: int
+    last_membership: int
+    rooms: list[Candidate]
+    by_id: dict[str, Candidate]
+
+
+class Listings:
+    """The listings of at most `capacity` users."""
+
+    def __init__(self, rooms: LiveRooms, listed: ListedRooms, *, capacity: int) -> None:
+        self._rooms = rooms
+        self._listed = listed
+        self._capacity = capacity
+        self._listings: OrderedDict[str, Listing] = OrderedDict()
+
+    async def of(self, user: LiveUser, position: int) -> Listing:
+        """The user's rooms as of a position that was visible before the call."""
+        listing = self._listings.get(user.user_id)
+        if (
+            listing is None
+            or listing.last_membership != user.last_membership
+            or listing.position < self._rooms.changed_floor
+        ):
+            return await self._make(user, position)
+        self._listings.move_to_end(user.user_id)
+        await self._follow(listing, user, position)
+        return listing
+
+    async def _make(self, user: LiveUser, position: int) -> Listing:
+        last_membership = user.last_membership
+        numbers = [row.room_number for row in user.rooms.values() if row.membership == "join"]
+        rooms = candidates(user, await self._listed.get_many(numbers))
+        by_id = {room.room_id: room for room in rooms}
+        listing = Listing(position, last_membership, rooms, by_id)
+        self._listings[user.user_id] = listing
+        if len(self._listings) > self._capacity:
+            self._listings.popitem(last=False)
+        return listing
+
+    async def _follow(self, listing: Listing, user: LiveUser, position: int) -> None:
+        changed = [r for r, _ in self._rooms.changed_since(listing.position) if r in listing.by_id]
+        if changed:
+            rows = [user.rooms[room_id] for room_id in changed]
+            facts = await self._listed.get_many([row.room_number for row in rows])
+            for room_id, row in zip(changed, rows, strict=True):
+                listing.by_id[room_id] = candidate(room_id, row, facts.get(row.room_number))
+            listing.rooms = sorted(listing.by_id.values(), key=by_bump, reverse=True)
+        listing.position = position
+
+    def fail(self, changes: Sequence[Change]) -> None:
+        """A commit failed: what is in memory is read again (called by the writer)."""
+        self._listings.clear()
