@@ -57,7 +57,7 @@ async def _insert(config: Config, url: str, account: NewAccount) -> str:
     database = await Database.open(url, connections=1)
     try:
         async with database.connection() as connection:
-            await migrate(connection, migrations_directory())
+            await migrate(connection, migrations_directory(), only_if_new=True)
         service = registration.Registration(
             database, config.server_name, config.registration, now_ms, on_registered=()
         )

@@ -27,6 +27,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 ACQUIRE_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 10.0
+OLDEST_POSTGRES = 15
 MIGRATION_LOCK = 7_061_746_972_480_000_001  # the advisory lock of `migrate`; any fixed number
 
 _STUMBLES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -185,23 +186,45 @@ def read_migrations(directory: Path) -> list[Migration]:
     return found
 
 
-async def migrate(connection: Connection, directory: Path) -> list[str]:
+async def migrate(
+    connection: Connection, directory: Path, *, only_if_new: bool = False
+) -> list[str]:
     """Brings the schema up to the newest migration in `directory`; the names of those applied.
 
-    Holds an advisory lock meanwhile, so that servers that start together take turns.
+    Holds an advisory lock meanwhile, so that servers that start together take turns. With
+    `only_if_new` an older schema is refused: its server may be running.
     Raises MigrationError if the database is newer than this server, or an applied file changed.
     """
     migrations = read_migrations(directory)
+    await _check_postgres(connection)
     await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
     try:
         await connection.execute(_CREATE_MIGRATIONS)
         done = await _check_applied(connection, migrations)
+        if only_if_new and 0 < done < len(migrations):
+            raise MigrationError(
+                "The database's schema is older than this program:"
+                " start the server once with it, which upgrades the schema"
+            )
         for migration in migrations[done:]:
             await _apply(connection, migration)
     finally:
         if not is_closed(connection):
             await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
     return [migration.name for migration in migrations[done:]]
+
+
+async def _check_postgres(connection: Connection) -> None:
+    version = connection.get_server_version()
+    if version.major < OLDEST_POSTGRES:
+        raise MigrationError(
+            f"PostgreSQL {OLDEST_POSTGRES} or newer is needed, this is {version.major}"
+        )
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"The database must be made with ENCODING 'UTF8', this one has {encoding}"
+        )
 
 
 async def _check_applied(connection: Connection, migrations: list[Migration]) -> int:

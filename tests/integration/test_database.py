@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from pathlib import Path
 
 import asyncpg
@@ -16,6 +17,7 @@ from homeserver.store.database import (
     migrations_directory,
     read_migrations,
 )
+from tests.support import postgres
 
 
 @pytest.fixture
@@ -117,6 +119,35 @@ async def test_an_edited_or_newer_schema_is_refused(
     with pytest.raises(MigrationError, match=r"newer \(0002_second\) than this server"):
         await migrate(connection, migrations)
     await connection.close()
+
+
+async def test_a_tool_does_not_upgrade_the_schema_under_a_running_server(
+    empty_database_url: str, migrations: Path
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    assert len(await migrate(connection, migrations, only_if_new=True)) == 2
+    (migrations / "0003_third.sql").write_text("ALTER TABLE first ADD l int")
+    with pytest.raises(MigrationError, match="older than this program"):
+        await migrate(connection, migrations, only_if_new=True)
+    assert await migrate(connection, migrations) == ["0003_third"]
+    await connection.close()
+
+
+async def test_a_database_that_cannot_hold_every_text_is_refused(
+    database: Database, database_url: str, migrations: Path
+) -> None:
+    name = f"ascii_{secrets.token_hex(4)}"
+    async with database.connection() as connection:
+        await connection.execute(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'"
+            " TEMPLATE template0"
+        )
+    ascii_only = await asyncpg.connect(postgres.database_url(database_url, name))
+    with pytest.raises(MigrationError, match="ENCODING 'UTF8', this one has SQL_ASCII"):
+        await migrate(ascii_only, migrations)
+    await ascii_only.close()
+    async with database.connection() as connection:
+        await connection.execute(f"DROP DATABASE {name}")
 
 
 def test_a_gap_or_a_clash_in_the_numbers_is_refused(migrations: Path) -> None:
