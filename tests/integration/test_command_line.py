@@ -103,7 +103,7 @@ async def test_it_starts_quickly_and_ends_cleanly(
         assert answer.status == 200
     assert await process.end(how) == 0
     assert running_url(own_directory / "data" / "postgres") is None
-    assert await process.start() < 4  # under 2 where nothing else runs
+    assert await process.start() < 15  # about 1 where nothing else runs: `make bench` measures it
     assert "Traceback" not in process.log()
 
 
