@@ -36,6 +36,7 @@ from homeserver.remote.guarded_client import guarded_session
 from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
+from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
 from homeserver.services.directory import Directory, OtherDirectories
@@ -135,6 +136,8 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         stack.push_async_callback(parts.encryption.stop)
+        await parts.delayed_events.start()
+        stack.push_async_callback(parts.delayed_events.stop)
         take_encryption_edus(federation.edus, parts.encryption)
         doors = Doors(
             parts=parts,
@@ -236,6 +239,8 @@ def _parts(
     profiles = Profiles(database, stream, config.server_name)
     directories = _directories(config, database, cores)
     observers.registered.append(profiles.registered)
+    delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
+    observers.deactivated.append(delayed_events.account_ended)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
         config=config,
@@ -254,6 +259,7 @@ def _parts(
         history=History(stream.reading),
         search=Search(stream),
         reports=Reports(database, stream.reading, config.server_name, now_ms),
+        delayed_events=delayed_events,
         relations=Relations(stream.reading, stream.ignored_users),
         old_sync=OldSync(database, stream),
         room_state=RoomState(stream.reading),

@@ -10,6 +10,7 @@ from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
+from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.devices import Devices
 from homeserver.services.directory import Directory, OtherDirectories
 from homeserver.services.encryption.parts import EncryptionParts
@@ -61,6 +62,7 @@ class Parts:
     directories: Directories
     history: History
     relations: Relations
+    delayed_events: DelayedEvents
     reports: Reports
     search: Search
     old_sync: OldSync

@@ -10,7 +10,7 @@ from homeserver.errors import Forbidden
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.room_power import state_event
-from homeserver.stream.send import Draft, Sender
+from homeserver.stream.send import Draft, Sender, Transaction
 from homeserver.stream.stored_event import StoredEvent
 
 
@@ -22,13 +22,15 @@ class ClientState:
         self._sender = sender
         self._aliases = aliases
 
-    async def send(self, room_id: str, draft: Draft) -> StoredEvent:
+    async def send(
+        self, room_id: str, draft: Draft, transaction: Transaction | None = None
+    ) -> StoredEvent:
         """Check a state event and send it. Raises what the checks and `Sender.send` raise."""
         if draft.type == "m.room.create":
             raise Forbidden("A room's create event can't be sent again")
         if draft.type == "m.room.canonical_alias" and draft.state_key == "":
             await self._check_canonical_alias(room_id, draft)
-        return await self._sender.send(room_id, draft)
+        return await self._sender.send(room_id, draft, transaction)
 
     async def _check_canonical_alias(self, room_id: str, draft: Draft) -> None:
         room = await self._rooms.get(room_id)

@@ -26,6 +26,7 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc3882": True,  # login tokens for other clients
     "org.matrix.simplified_msc3575": True,  # sliding sync (MSC4186), also known by its old number
+    "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4306": True,  # thread subscriptions
     "org.matrix.msc4308": True,  # thread subscriptions in sliding sync
     "org.matrix.msc4222": True,  # state_after in /sync

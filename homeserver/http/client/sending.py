@@ -11,10 +11,12 @@ from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.stream.send import Draft, Transaction
 from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.transactions import key_of
 
 endpoints = Endpoints()
 
 MEMBER = "m.room.member"
+DELAY = "org.matrix.msc4140.delay"
 
 
 @endpoints.put(
@@ -28,7 +30,11 @@ async def send_message_event(
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3roomsroomidsendeventtypetxnid"""
     draft = _message(call, event_type, body)
-    return await _send_once(call, room_id, draft, f"send/{event_type}", txn_id)
+    endpoint = f"send/{event_type}"
+    delay = _delay(call)
+    if delay is not None:
+        return await _send_later(call, room_id, draft, delay, key_of(endpoint, txn_id))
+    return await _send_once(call, room_id, draft, endpoint, txn_id)
 
 
 @endpoints.post(
@@ -76,6 +82,9 @@ async def set_room_state_with_key(
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3roomsroomidstateeventtypestatekey"""
     draft = _draft(call, event_type, body, state_key=state_key)
+    delay = _delay(call)
+    if delay is not None:
+        return await _send_later(call, room_id, draft, delay, None)
     stored = await call.parts.directories.state.send(room_id, draft)
     return {"event_id": stored.event_id}
 
@@ -127,6 +136,24 @@ def _draft(
     return Draft(
         requester.user_id, event_type, content, state_key, redacts, ts, requester.is_suspended
     )
+
+
+def _delay(call: Call) -> int | None:
+    """MSC4140: in how many milliseconds the event is to be sent, None for now."""
+    if call.query(DELAY) is None:
+        return None
+    return call.query_int(DELAY, 0, minimum=1)
+
+
+async def _send_later(
+    call: Call, room_id: str, draft: Draft, delay: int, txn_id: str | None
+) -> JsonObject:
+    transaction = None
+    if txn_id is not None:
+        device_id = call.requester.device_id or ""
+        transaction = Transaction(call.requester.user_id, device_id, txn_id)
+    delayed = call.parts.delayed_events
+    return {"delay_id": await delayed.schedule(room_id, draft, delay, transaction)}
 
 
 async def _send_once(
