@@ -114,7 +114,7 @@ class DeviceLists:
             async with self._database.connection() as connection:
                 sharing = await device_list_store.local_users_sharing_a_room(connection, public)
             for user_id in sharing:
-                self._notifier.wake(user_id)
+                self._notifier.wake(user_id, changes[-1].position)
         return [change.position for change in changes]
 
     async def differences(self, user: LiveUser, since: int, upto: int) -> Differences:

@@ -113,8 +113,9 @@ class Notifier:
         finally:
             self._followers.discard(watch)
 
-    def wake(self, user_id: str) -> None:
-        """Wake a user's watches."""
+    def wake(self, user_id: str, position: int) -> None:
+        """Something published at a position concerns the user, as was found out only now."""
+        self._last_position[user_id] = max(position, self._last_position.get(user_id, 0))
         for watch in self._watches.get(user_id, ()):
             watch.wake()
 

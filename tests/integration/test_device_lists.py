@@ -235,3 +235,19 @@ async def test_no_change_is_missed_when_joins_and_changes_race(
     await following
     asked: dict[str, list[str]] = {client.user_id: [] for client in others}
     assert known == (await alice.post("/keys/query", {"device_keys": asked}))["device_keys"]
+
+
+async def test_a_change_wakes_those_for_whom_nothing_else_happened(
+    server: RunningServer, alice: Client, bob: Client
+) -> None:
+    await room_of(alice, bob)
+    await server.restart()
+    server.moved(alice)
+    await server.moved(bob).sync()
+    waiting = asyncio.create_task(bob.sync(timeout_ms=10_000))
+    await asyncio.sleep(0.1)
+
+    await alice.put(f"/devices/{alice.device_id}", {"display_name": "Phone"})
+
+    async with asyncio.timeout(3):
+        assert changed(await waiting) == [alice.user_id]
