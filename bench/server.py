@@ -47,6 +47,15 @@ class Server:
         self._database: asyncpg.Connection[asyncpg.Record] | None = None
         self.url = ""
 
+    def configure(self, **more: Any) -> None:
+        """Further options, before it starts."""
+        self._config.write_text(json.dumps({**CONFIG, "data_dir": "data", **more}))
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> float:
         """Seconds until it answered."""
         self._log.write_bytes(b"")

@@ -6,6 +6,7 @@ client-server-api#serving-inline-content
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 CSP = (
@@ -64,7 +65,12 @@ def disposition(said: str | None, file_name: str | None) -> str:
 
 
 def file_headers(said: str | None, file_name: str | None) -> dict[str, str]:
-    """All headers that make a file safe to serve."""
+    """All headers that make a file safe to serve; the caller's to add to."""
+    return dict(_file_headers(said, file_name))
+
+
+@lru_cache(2048)
+def _file_headers(said: str | None, file_name: str | None) -> dict[str, str]:
     return {
         "Content-Type": content_type(said),
         "Content-Disposition": disposition(said, file_name),

@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 LOCAL = "local"
 LOCAL_SLICE = 256 * 1024
 REMOTE_SLICE = 2 * 1024 * 1024
-FLUSH_BYTES = 64 * 1024
+FLUSH_BYTES = 256 * 1024
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -92,7 +92,8 @@ class MediaBytes:
     def prepare(self) -> None:
         """Make the directories and sweep what a crash left in `incoming/`."""
         incoming = self._directory / "incoming"
-        incoming.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        incoming.mkdir(exist_ok=True)
         for left in incoming.iterdir():
             left.unlink(missing_ok=True)
 
@@ -129,10 +130,12 @@ class MediaBytes:
         """Move a finished file into the store. Raises StorageFull or Unavailable."""
         store = self._store()
         with _clear_errors():
+            name = content_name(sha256)
             if self._url == LOCAL:
-                await store.rename_async(f"incoming/{incoming.path.name}", content_name(sha256))
+                await store.rename_async(f"incoming/{incoming.path.name}", name)
+                await _in_thread(_sync_folders, self._directory, name)
             else:
-                await store.put_async(content_name(sha256), incoming.path)
+                await store.put_async(name, incoming.path)
 
     async def put(self, name: str, data: bytes) -> None:
         """Store something small at once. Raises StorageFull or Unavailable."""
@@ -184,6 +187,16 @@ def thumbnail_name(sha256: bytes, box: str) -> str:
     """Where a thumbnail of a content is in the store."""
     text = sha256.hex()
     return f"thumbnails/{text[:2]}/{text[2:4]}/{text}-{box}"
+
+
+def _sync_folders(root: Path, name: str) -> None:
+    """Bring the new name to the disk, with the folders that were made for it."""
+    for folder in list((root / name).parents)[:3]:
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 async def _in_thread(function: Callable[..., Result], *args: Any) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import resource
@@ -228,12 +229,10 @@ async def test_a_file_over_the_limit_is_refused(start_server: StartServer) -> No
 
 async def test_a_disconnect_in_the_middle_leaves_nothing(server: RunningServer) -> None:
     alice = await server.user()
-    host, port = server.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(
-        f"POST /_matrix/media/v3/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
-        f"Authorization: Bearer {alice.token}\r\n\r\n".encode()
-        + b"x" * 200_000
+    _, writer = await raw_request(
+        server,
+        "POST /_matrix/media/v3/upload HTTP/1.1\nHost: x\nContent-Length: 1000000\n"
+        f"Authorization: Bearer {alice.token}\n\n" + "x" * 600_000,
     )
     await writer.drain()
     incoming = media_folder(server) / "incoming"
@@ -242,6 +241,69 @@ async def test_a_disconnect_in_the_middle_leaves_nothing(server: RunningServer) 
     await writer.wait_closed()
     await eventually(lambda: list(incoming.iterdir()) == [])
     assert stored_files(server) == []
+
+
+async def raw_request(server: RunningServer, request: str) -> tuple[asyncio.StreamReader, Any]:
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request.replace("\n", "\r\n").encode())
+    return reader, writer
+
+
+async def test_a_slow_upload_is_ended(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.http.media.uploads.GRACE_SECONDS", 0.5)
+    alice = await server.user()
+    reader, writer = await raw_request(
+        server,
+        "POST /_matrix/media/v3/upload HTTP/1.1\nHost: x\nContent-Length: 1000\n"
+        f"Authorization: Bearer {alice.token}\n\nsome",
+    )
+    async with asyncio.timeout(10):
+        assert b" 408 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert list((media_folder(server) / "incoming").iterdir()) == []
+
+
+async def test_a_client_that_does_not_read_is_left(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.http.content_answer.STALL_SECONDS", 0.5)
+    alice = await server.user()
+    mxc = await upload(alice, bytes(40_000_000))
+    reader, writer = await raw_request(
+        server,
+        f"GET /_matrix/client/v1/media/download/{mxc.removeprefix('mxc://')} HTTP/1.1\n"
+        f"Host: x\nAuthorization: Bearer {alice.token}\n\n",
+    )
+    await asyncio.sleep(2)
+    received = 0
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            while chunk := await reader.read(1 << 20):
+                received += len(chunk)
+    assert received < 40_000_000
+    writer.close()
+
+
+async def test_a_client_that_asks_first_need_not_send_in_vain(start_server: StartServer) -> None:
+    server = await start_server(media={"max_upload_size": 1000})
+    alice = await server.user()
+    for length, answer in ((1001, b" 413 "), (10, b" 100 ")):
+        reader, writer = await raw_request(
+            server,
+            "POST /_matrix/media/v3/upload HTTP/1.1\nHost: x\nExpect: 100-continue\n"
+            f"Content-Length: {length}\nAuthorization: Bearer {alice.token}\n\n",
+        )
+        async with asyncio.timeout(10):
+            assert answer in await reader.readline()
+            if answer == b" 100 ":
+                await reader.readline()
+                writer.write(b"x" * length)
+                assert b" 200 " in await reader.readline()
+        writer.close()
 
 
 async def test_what_a_crash_left_is_swept_up(server: RunningServer) -> None:

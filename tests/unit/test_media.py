@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from email.message import Message
 from typing import Any
 
@@ -94,3 +96,12 @@ def test_content_uris() -> None:
     assert parse_mxc("mxc://example.org:8448/abc#autoplay") == Mxc("example.org:8448", "abc")
     assert checked_mxc("[2001:db8::1]:80", "a") == Mxc("[2001:db8::1]:80", "a")
     assert str(Mxc("a.b", "c")) == "mxc://a.b/c"
+
+
+def test_heavy_libraries_wait_until_somebody_needs_them() -> None:
+    code = (
+        "import sys, homeserver.app;"
+        "print(sorted({'PIL', 'obstore', 'lxml', 'boto3'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

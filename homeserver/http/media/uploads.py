@@ -72,7 +72,14 @@ def _upload(call: Call) -> Upload:
 
 
 async def _chunks(request: BaseRequest) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises UnknownError if it is broken or too slow."""
+    """The body as it arrives. Raises UnknownError if it is broken or too slow.
+
+    A client that asks first (`Expect`) is told to go on when somebody wants the first byte: what
+    can be refused without the body is refused by then.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     started = time.monotonic()
     received = 0
     try:

@@ -78,6 +78,11 @@ class Fetch:
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
+    @property
+    def is_over(self) -> bool:
+        """Has it failed, or come to its end?"""
+        return self.error is not None or self._stored is not None
+
     async def no_longer_read(self) -> None:
         """Wait for reads of the incoming file, and let nobody read it after."""
         async with self._reading:
@@ -179,7 +184,7 @@ class Fetching:
             log.error("fetching media failed", mxc=str(fetch.mxc), exc_info=error)
             self._remember(fetch, BadGateway(f"Fetching {fetch.mxc} failed"))
         finally:
-            if not fetch.ready.is_set():
+            if not fetch.is_over:  # cancelled
                 fetch.fail(BadGateway("The server is ending"))
             del self._on_the_way[fetch.mxc]
 
