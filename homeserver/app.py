@@ -36,6 +36,7 @@ from homeserver.remote.guarded_client import guarded_session
 from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
+from homeserver.services.aftermath import Aftermath
 from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
@@ -212,6 +213,9 @@ async def _stream(
     await stream.start()
     stack.push_async_callback(stream.writer.stop)
     _background(stack, stream.inboxes.run())
+    aftermath = Aftermath(database, stream, forget_on_leave=config.rooms.forget_on_leave)
+    stream.writer.on_publish(aftermath.published)
+    _background(stack, aftermath.run())
     if config.presence.enabled:
         await stream.presence.start(now_ms)
         stack.push_async_callback(stream.presence.flush)

@@ -116,6 +116,12 @@ class RateLimits(Section, frozen=True):
     )
 
 
+class Rooms(Section, frozen=True):
+    forget_on_leave: Annotated[
+        bool, about("Who leaves a room, or is removed from it, forgets it at once.")
+    ] = False
+
+
 class Presence(Section, frozen=True):
     enabled: Annotated[bool, about("Tell people who is online (costs some work).")] = True
 
@@ -400,6 +406,7 @@ class Config(Section, frozen=True):
     )
     limits: Annotated[Limits, about("Sizes of what is taken in.")] = Limits()
     default_room_version: Annotated[str, about("The version of new rooms.")] = "12"
+    rooms: Annotated[Rooms, about("Rooms.")] = Rooms()
     presence: Annotated[Presence, about("Who is online.")] = Presence()
     application_services: Annotated[
         tuple[Path, ...], about("Registration files of bridges and bots: [bridge.yaml].")

@@ -166,6 +166,16 @@ class GuestAccessForbidden(MatrixError):
     errcode = "M_GUEST_ACCESS_FORBIDDEN"
 
 
+class InviteBlocked(MatrixError):
+    status = 403
+    errcode = "M_INVITE_BLOCKED"
+
+
+class ServerNotTrusted(MatrixError):
+    status = 403
+    errcode = "M_SERVER_NOT_TRUSTED"
+
+
 class LimitExceeded(MatrixError):
     """`retry_after_ms` is told in the body and, in whole seconds, as `Retry-After`."""
 

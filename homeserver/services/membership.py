@@ -1,13 +1,24 @@
 """Joining, leaving, inviting, kicking, banning, knocking: a user's way through a room.
 
+Rules of this file: whether by an endpoint of its own or by a state event, a membership passes the
+same checks; what the auth rules check anyway is left to them.
 client-server-api#room-membership
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from homeserver.errors import Forbidden, InvalidParam, NotFound, UnknownError
+from homeserver.errors import (
+    BadJson,
+    Forbidden,
+    GuestAccessForbidden,
+    InvalidParam,
+    InviteBlocked,
+    NotFound,
+    UnknownError,
+)
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_user_id, server_name_of
 from homeserver.requester import Requester
@@ -18,10 +29,12 @@ from homeserver.stream.core import StreamCore
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import member_content
 from homeserver.stream.restricted_joins import RestrictedJoins
+from homeserver.stream.room_power import state_event
 from homeserver.stream.send import Draft
 from homeserver.stream.stored_event import StoredEvent
 
 MEMBER = "m.room.member"
+MEMBERSHIPS = frozenset(("join", "leave", "invite", "ban", "knock"))
 
 
 class Membership:
@@ -33,38 +46,46 @@ class Membership:
         self._users = stream.users
         self._sender = stream.sender
         self._writer = stream.writer
+        self._invite_permission = stream.users.invites
         self._restricted = RestrictedJoins(database, stream.rooms)
 
-    async def join(self, requester: Requester, room_id: str, content: JsonObject) -> None:
-        """Join a room. `content` is what the client adds (`reason`). Raises Forbidden, NotFound."""
+    async def join(
+        self,
+        requester: Requester,
+        room_id: str,
+        content: JsonObject,
+        third_party_signed: JsonObject | None = None,
+    ) -> None:
+        """Join a room. `content` is what the client adds (`reason`). Raises Forbidden, NotFound.
+
+        `third_party_signed` turns a pending third-party invite into one for this user first.
+        """
         room = await self._require(room_id)
-        user_id = requester.user_id
-        if room.membership_of(user_id) == "join":
+        if room.membership_of(requester.user_id) == "join":
             return
-        authoriser = await self._restricted.authoriser(room, user_id, Forbidden)
-        own = {"join_authorised_via_users_server": authoriser} if authoriser else {}
-        await self._change(room_id, user_id, user_id, "join", {**content, **own})
+        if third_party_signed is not None:
+            await self._accept_third_party_invite(room, requester.user_id, third_party_signed)
+        await self._join(requester, room, content)
 
     async def leave(self, requester: Requester, room_id: str, content: JsonObject) -> None:
         """Leave a room, reject an invite, take back a knock. Having left already is no error."""
         room = await self._require(room_id)
         user_id = requester.user_id
-        membership = room.membership_of(user_id)
         if user_id not in room.members:
             raise Forbidden("You are not in this room")
-        if membership == "leave":
-            return
-        await self._change(room_id, user_id, user_id, "leave", content)
+        if room.membership_of(user_id) != "leave":
+            await self._change(room_id, user_id, user_id, "leave", content)
 
     async def invite(
         self, requester: Requester, room_id: str, user_id: str, content: JsonObject
     ) -> None:
-        """Invite a user. Raises Forbidden if the inviter may not or the user is in the room."""
-        _require_user_id(user_id)
+        """Invite a user. Raises Forbidden if the inviter may not or the user is in the room.
+
+        Raises InviteBlocked if they take no invites.
+        """
         room = await self._require(room_id)
         self._require_member(room, requester.user_id)
-        if room.membership_of(user_id) == "join":
-            raise Forbidden("This user is already in the room")
+        await self._check_invite(room, user_id)
         await self._change(room_id, requester.user_id, user_id, "invite", content)
 
     async def kick(
@@ -103,20 +124,102 @@ class Membership:
         await self._require(room_id)
         await self._change(room_id, requester.user_id, requester.user_id, "knock", content)
 
+    async def set_by_state(
+        self, requester: Requester, room_id: str, user_id: str, content: JsonObject
+    ) -> StoredEvent:
+        """A client sends an `m.room.member` event itself. Raises BadJson, InvalidParam, Forbidden.
+
+        What it says besides `membership` stays, but for what only the server may say.
+        """
+        _require_user_id(user_id)
+        membership = content.get("membership")
+        if membership not in MEMBERSHIPS:
+            raise BadJson("`membership` must be one of " + ", ".join(sorted(MEMBERSHIPS)))
+        room = await self._require(room_id)
+        own = {k: v for k, v in content.items() if k != "join_authorised_via_users_server"}
+        if membership == "join" and room.membership_of(user_id) != "join":
+            if user_id != requester.user_id:
+                raise Forbidden("Nobody can join a room for somebody else")
+            return await self._join(requester, room, own)
+        if membership == "invite":
+            await self._check_invite(room, user_id)
+            return await self._change(room_id, requester.user_id, user_id, "invite", own)
+        return await self._sender.send(room_id, Draft(requester.user_id, MEMBER, own, user_id))
+
+    async def require_no_blocked(self, user_ids: Iterable[str]) -> None:
+        """Raises InviteBlocked if one of these users (of ours) takes no invites."""
+        for user_id in user_ids:
+            if self._is_ours(user_id) and await self._invite_permission.blocks(user_id):
+                raise InviteBlocked(f"{user_id} takes no invites")
+
+    async def invite_all(
+        self, requester: Requester, room_id: str, user_ids: Sequence[str], content: JsonObject
+    ) -> None:
+        """The invites that come with a new room, in one transaction."""
+        drafts = []
+        async with self._database.connection() as connection:
+            profiles = await profile_store.get_many(connection, user_ids)
+        for user_id in user_ids:
+            full = {**content, **member_content("invite", profiles.get(user_id, {}))}
+            drafts.append(Draft(requester.user_id, MEMBER, full, user_id))
+        if drafts:
+            await self._sender.send_many(room_id, drafts)
+
     async def forget(self, requester: Requester, room_id: str) -> None:
         """Have a left room no longer in one's history. Raises UnknownError while one is in it."""
         user = await self._users.get(requester.user_id)
         row = user.rooms.get(room_id)
         if row is None:
-            room = await self._rooms.get(room_id)
-            if room is None or requester.user_id not in room.members:
-                raise NotFound("You were never in this room")
-            return
-        if row.membership not in ("leave", "ban"):
+            raise NotFound("You were never in this room")
+        if not row.is_left:
             raise UnknownError("Leave the room before you forget it")
-        position = self._writer.allocate()
-        forgotten = replace(row, forgotten=True, position=position)
-        await self._writer.append(MembershipChange(position, room_id, forgotten))
+        if not row.forgotten:
+            # It keeps its position: devices that don't know yet are told that the user left.
+            position = self._writer.allocate()
+            forgotten = replace(row, forgotten=True)
+            await self._writer.append(MembershipChange(position, room_id, forgotten))
+
+    async def _join(self, requester: Requester, room: LiveRoom, content: JsonObject) -> StoredEvent:
+        user_id = requester.user_id
+        if requester.is_guest:
+            await self._require_guest_access(room)
+        authoriser = await self._restricted.authoriser(room, user_id, Forbidden)
+        own = {"join_authorised_via_users_server": authoriser} if authoriser else {}
+        return await self._change(room.room_id, user_id, user_id, "join", {**content, **own})
+
+    async def _require_guest_access(self, room: LiveRoom) -> None:
+        """ "Servers MUST only allow guest users to join rooms if the `m.room.guest_access` state
+        event is present on the room, and has the `guest_access` value `can_join`." """
+        stored = await state_event(self._rooms, room, "m.room.guest_access")
+        if stored is None or stored.content.get("guest_access") != "can_join":
+            raise GuestAccessForbidden("This room takes no guests")
+
+    async def _check_invite(self, room: LiveRoom, user_id: str) -> None:
+        _require_user_id(user_id)
+        if room.membership_of(user_id) == "join":
+            raise Forbidden("This user is already in the room")
+        await self.require_no_blocked([user_id])
+
+    async def _accept_third_party_invite(
+        self, room: LiveRoom, user_id: str, signed: JsonObject
+    ) -> None:
+        """Send the invite that answers an `m.room.third_party_invite`, in its sender's name.
+
+        The auth rules verify the signature. client-server-api#third-party-invites
+        """
+        token = signed.get("token")
+        if not isinstance(token, str) or not isinstance(signed.get("signatures"), dict):
+            raise BadJson("`third_party_signed` needs `mxid`, `sender`, `signatures` and `token`")
+        if signed.get("mxid") != user_id:
+            raise Forbidden("The invite was signed for another user")
+        invite = await state_event(self._rooms, room, "m.room.third_party_invite", token)
+        if invite is None:
+            raise Forbidden("The room has no pending invite with this token")
+        if not self._is_ours(invite.sender):
+            raise Forbidden("The inviter's server has to exchange this invite")
+        display_name = invite.content.get("display_name", "")
+        answered = {"third_party_invite": {"display_name": display_name, "signed": signed}}
+        await self._change(room.room_id, invite.sender, user_id, "invite", answered)
 
     async def _require(self, room_id: str) -> LiveRoom:
         room = await self._rooms.get(room_id)
@@ -128,22 +231,23 @@ class Membership:
         if room.membership_of(user_id) != "join":
             raise Forbidden("You are not in this room")
 
+    def _is_ours(self, user_id: str) -> bool:
+        return server_name_of(user_id) == self._sender.signer.server_name
+
     async def _change(
         self, room_id: str, sender: str, user_id: str, membership: str, content: JsonObject
     ) -> StoredEvent:
+        """Send a member event. Who joins may say how this room shows them; nobody else may."""
         profile: JsonObject = {}
         if membership in ("join", "invite", "knock"):
             async with self._database.connection() as connection:
                 profile = await profile_store.get(connection, user_id)
         full = {**content, **member_content(membership, profile)}
+        if membership == "join":
+            full |= content
         return await self._sender.send(room_id, Draft(sender, MEMBER, full, user_id))
 
 
 def _require_user_id(user_id: str) -> None:
     if not is_user_id(user_id):
         raise InvalidParam(f"{user_id!r} is not a user id")
-
-
-def is_local(user_id: str, server_name: str) -> bool:
-    """Whether a user is ours."""
-    return server_name_of(user_id) == server_name

@@ -61,7 +61,7 @@ class OldSync:
         for room_id, row in list(user.rooms.items()):
             if row.membership == "invite":
                 rooms.append(await self._invite(room_id, row))
-            elif row.membership == "join" or (archived and row.membership in ("leave", "ban")):
+            elif row.membership == "join" or (archived and row.is_left and not row.forgotten):
                 ours = [data for data in rows if data.room_id == room_id]
                 reader = await self._open(requester, room_id)
                 if reader is not None:

@@ -17,9 +17,7 @@ from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.changes import Change, DirectoryChange
 from homeserver.stream.core import StreamCore
 from homeserver.stream.live_room import LiveRoom, State
-from homeserver.stream.memberships import member_content
 from homeserver.stream.room_creation import CreateRoom, room_drafts, room_version
-from homeserver.stream.send import Draft
 from homeserver.stream.stored_event import StoredEvent
 
 
@@ -95,14 +93,3 @@ class Rooms:
                 connection, state.values(), self._rooms.rules_of
             )
         return {key: found[event_id] for key, event_id in state.items() if event_id in found}
-
-    async def invite_all(self, requester: Requester, room_id: str, request: CreateRoom) -> None:
-        """The invites that come with a new room."""
-        drafts = []
-        for user_id in dict.fromkeys(request.invite):
-            content = member_content("invite", await self.profile_of(user_id))
-            if request.is_direct:
-                content["is_direct"] = True
-            drafts.append(Draft(requester.user_id, "m.room.member", content, user_id))
-        if drafts:
-            await self._sender.send_many(room_id, drafts)

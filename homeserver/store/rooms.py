@@ -34,6 +34,11 @@ class MembershipRow:
     avatar_url: str | None = None
     stripped_state: bytes | None = None
 
+    @property
+    def is_left(self) -> bool:
+        """Left, kicked or banned."""
+        return self.membership in ("leave", "ban")
+
 
 async def insert(connection: Connection, rows: Sequence[RoomRow]) -> None:
     """Write new rooms."""

@@ -16,6 +16,7 @@ from homeserver.stream.event_cache import EventCache
 from homeserver.stream.facts import ListedRooms
 from homeserver.stream.ignored_users import IgnoredUsers
 from homeserver.stream.inboxes import Inboxes
+from homeserver.stream.invite_permission import InvitePermission
 from homeserver.stream.key_counts import KeyCounts
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
@@ -87,12 +88,13 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     """The hot room over one database. Callbacks are in the order in which they are called."""
     writer = _writer(database)
     rooms = _rooms(database, caches)
-    users = LiveUsers(database, lambda: writer.position, OWNER_OF, capacity=caches.users)
+    ignored_users = IgnoredUsers(database, capacity=caches.users)
+    invites = InvitePermission(database, ignored_users, capacity=caches.users)
+    users = LiveUsers(database, lambda: writer.position, OWNER_OF, invites, capacity=caches.users)
     push_rules = LivePushRules(database, capacity=caches.users)
     listed = ListedRooms(database)
-    ignored_users = IgnoredUsers(database, capacity=caches.users)
     bundles = Bundles(database, rooms, ignored_users)
-    windows = Windows(database, rooms, bundles)
+    windows = Windows(database, rooms, bundles, ignored_users)
     push_evaluator = PushEvaluator(rooms, push_rules)
     unread = Unread(database, rooms, push_rules)
     transactions = SentTransactions(database)
@@ -112,7 +114,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         e2ee_extension(key_sections),
         thread_subscriptions_extension(database),
     ]
-    of_users = (push_rules, ignored_users, inboxes)
+    of_users = (push_rules, ignored_users, invites, inboxes)
     applied = (device_list_log, rooms, users, listed, *of_users, key_counts, presence)
     for applying in (*applied, push_evaluator):
         writer.on_apply(applying.apply)

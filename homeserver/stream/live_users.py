@@ -15,13 +15,17 @@ from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import AccountDataChange, Change, EventChange, MembershipChange
+from homeserver.stream.invite_permission import InvitePermission
 
 LOG_LENGTH = 200
 
 
 @dataclass(slots=True, eq=False)
 class LiveUser:
-    """A local user's memberships (forgotten rooms are left out) and newest changes."""
+    """A local user's memberships and newest changes.
+
+    A forgotten room keeps the position at which it was left: who synced before is told of that.
+    """
 
     user_id: str
     log_floor: int
@@ -48,10 +52,7 @@ class LiveUser:
         if known is not None and known.position > row.position:
             return
         self.last_membership = max(self.last_membership, row.position)
-        if row.forgotten:
-            self.rooms.pop(room_id, None)
-        else:
-            self.rooms[room_id] = row
+        self.rooms[room_id] = row
 
     def append(self, change: Change) -> None:
         self.log.append(change)
@@ -66,6 +67,7 @@ class LiveUsers:
     """At most `capacity` users, loaded when first asked for, kept current by the writer.
 
     `owner_of` maps the kinds of change that belong to one user to a function that names the user.
+    `invites` tells which invites they want.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class LiveUsers:
         database: Database,
         position: Callable[[], int],
         owner_of: dict[type, Callable[[Change], Iterable[str]]],
+        invites: InvitePermission,
         *,
         capacity: int,
     ) -> None:
         self._database = database
         self._position = position
         self._owner_of = owner_of
+        self.invites = invites
         self._capacity = capacity
         self._users: OrderedDict[str, LiveUser] = OrderedDict()
         self._loading: dict[str, list[LiveUser]] = {}

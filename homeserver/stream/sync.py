@@ -136,7 +136,8 @@ class Sync:
             join = await self._joined.read(request, joined, account_data, upto)
             sections.append((b'"join"', join))
         if others:
-            of = _by_membership(others, upto)
+            wanted = await self._users.invites.wanted(request.user_id)
+            of = _by_membership([other for other in others if wanted.shows(other[1])], upto)
             sections.append((b'"invite"', invited_rooms(of["invite"])))
             sections.append((b'"knock"', knocked_rooms(of["knock"])))
             left = await self._left.read(request, of["leave"], account_data)
@@ -155,7 +156,7 @@ class Sync:
                 (room_id, row)
                 for room_id, row in user.rooms.items()
                 if row.membership in ("invite", "knock")
-                or (row.membership != "join" and request.filter.include_leave)
+                or (row.is_left and not row.forgotten and request.filter.include_leave)
             ]
         else:
             joined = await self._changed_rooms(user, since, account_data)

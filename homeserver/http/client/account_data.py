@@ -15,7 +15,7 @@ OF_THE_SERVER = ("m.fully_read", PUSH_RULES)
 """Types that only their own endpoints change."""
 
 
-@endpoints.put("/user/{user_id}/account_data/{type}", auth=Auth.GUEST)
+@endpoints.put("/user/{user_id}/account_data/{type}", auth=Auth.USER)
 async def set_account_data(call: Call, user_id: str, type: str, body: JsonObject) -> JsonObject:
     """client-server-api#put_matrixclientv3useruseridaccount_datatype"""
     _require_own(call, user_id)
@@ -24,7 +24,7 @@ async def set_account_data(call: Call, user_id: str, type: str, body: JsonObject
     return {}
 
 
-@endpoints.get("/user/{user_id}/account_data/{type}", auth=Auth.GUEST)
+@endpoints.get("/user/{user_id}/account_data/{type}", auth=Auth.USER)
 async def get_account_data(call: Call, user_id: str, type: str) -> bytes:
     """client-server-api#get_matrixclientv3useruseridaccount_datatype"""
     _require_own(call, user_id)
@@ -33,7 +33,7 @@ async def get_account_data(call: Call, user_id: str, type: str) -> bytes:
     return await call.parts.account_data.get(user_id, "", type)
 
 
-@endpoints.put("/user/{user_id}/rooms/{room_id}/account_data/{type}", auth=Auth.GUEST)
+@endpoints.put("/user/{user_id}/rooms/{room_id}/account_data/{type}", auth=Auth.USER)
 async def set_account_data_per_room(
     call: Call, user_id: str, room_id: str, type: str, body: JsonObject
 ) -> JsonObject:
@@ -45,7 +45,7 @@ async def set_account_data_per_room(
     return {}
 
 
-@endpoints.get("/user/{user_id}/rooms/{room_id}/account_data/{type}", auth=Auth.GUEST)
+@endpoints.get("/user/{user_id}/rooms/{room_id}/account_data/{type}", auth=Auth.USER)
 async def get_account_data_per_room(call: Call, user_id: str, room_id: str, type: str) -> bytes:
     """client-server-api#get_matrixclientv3useruseridroomsroomidaccount_datatype"""
     _require_own(call, user_id)

@@ -17,7 +17,6 @@ _ALWAYS: JsonObject = {
     "m.profile_fields": {"enabled": True},
     "m.3pid_changes": {"enabled": True},
     "m.get_login_token": {"enabled": True},
-    "m.forget_forced_upon_leave": {"enabled": False},
 }
 
 
@@ -28,7 +27,12 @@ async def capabilities(call: Call) -> JsonObject:
         "default": call.parts.config.default_room_version,
         "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
     }
-    answer = {**_ALWAYS, "m.room_versions": room_versions}
+    forgets = {"enabled": call.parts.config.rooms.forget_on_leave}
+    answer = {
+        **_ALWAYS,
+        "m.room_versions": room_versions,
+        "m.forget_forced_upon_leave": forgets,
+    }
     if call.requester.is_admin:
         answer["m.account_moderation"] = {"suspend": True, "lock": True}
     return {"capabilities": answer}

@@ -50,7 +50,7 @@ async def event(call: Call, room_id: str, event_id: str) -> bytes:
     return await call.parts.history.event(call.requester, room_id, event_id)
 
 
-@endpoints.get("/events/{event_id}", auth=Auth.GUEST)
+@endpoints.get("/events/{event_id}", auth=Auth.USER)
 async def event_anywhere(call: Call, event_id: str) -> bytes:
     """client-server-api#get_matrixclientv3eventseventid"""
     return await call.parts.history.event_anywhere(call.requester, event_id)
@@ -58,7 +58,7 @@ async def event_anywhere(call: Call, event_id: str) -> bytes:
 
 @endpoints.get(
     "/rooms/{room_id}/timestamp_to_event",
-    auth=Auth.GUEST,
+    auth=Auth.USER,
     versions=("v1",),
     unstable=("/unstable/org.matrix.msc3030/rooms/{room_id}/timestamp_to_event",),
 )

@@ -6,21 +6,24 @@ from typing import Any
 
 from homeserver.errors import (
     BadJson,
+    GuestAccessForbidden,
     InvalidParam,
     MissingParam,
+    ServerNotTrusted,
     UnableToAuthoriseJoin,
     UnableToGrantJoin,
 )
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.invitations import invite
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.protocol.identifiers import is_room_id, is_user_id, server_name_of
+from homeserver.protocol.identifiers import is_room_id
 
 endpoints = Endpoints()
 
 
-@endpoints.get("/joined_rooms", auth=Auth.GUEST)
+@endpoints.get("/joined_rooms", auth=Auth.USER)
 async def joined_rooms(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv3joined_rooms"""
     user = await call.parts.stream.users.get(call.requester.user_id)
@@ -52,10 +55,13 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
     remote = call.parts.federation.remote_membership
     if await remote.takes_part(room_id):
         try:
-            await call.parts.membership.join(call.requester, room_id, _reason(body))
+            signed = _third_party_signed(body)
+            await call.parts.membership.join(call.requester, room_id, _reason(body), signed)
             return {"room_id": room_id}
         except (UnableToAuthoriseJoin, UnableToGrantJoin):
             pass  # another server of the room may be able to
+    if call.requester.is_guest:
+        raise GuestAccessForbidden("Guests may join only rooms that this server is in")
     await remote.join(call.requester.user_id, room_id, servers, _reason(body))
     return {"room_id": room_id}
 
@@ -88,7 +94,7 @@ async def leave_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     return {}
 
 
-@endpoints.post("/rooms/{room_id}/forget", auth=Auth.GUEST, empty_body=True)
+@endpoints.post("/rooms/{room_id}/forget", auth=Auth.USER, empty_body=True)
 async def forget_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidforget"""
     await call.parts.membership.forget(call.requester, room_id)
@@ -98,12 +104,9 @@ async def forget_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
 @endpoints.post("/rooms/{room_id}/invite", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
 async def invite_user(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidinvite"""
-    user_id = _user_id(body)
-    if is_user_id(user_id) and server_name_of(user_id) != call.parts.config.server_name:
-        remote = call.parts.federation.remote_membership
-        await remote.invite(call.requester.user_id, room_id, user_id, _reason(body))
-    else:
-        await call.parts.membership.invite(call.requester, room_id, user_id, _reason(body))
+    if "user_id" not in body and "medium" in body:
+        raise ServerNotTrusted("This server trusts no identity server: invite by Matrix id")
+    await invite(call, room_id, _user_id(body), _reason(body))
     return {}
 
 
@@ -140,6 +143,13 @@ async def _resolved(call: Call, room_id_or_alias: str) -> tuple[str, list[str]]:
     if not is_room_id(room_id_or_alias):
         raise InvalidParam(f"{room_id_or_alias!r} is neither a room id nor an alias")
     return room_id_or_alias, servers
+
+
+def _third_party_signed(body: JsonObject) -> JsonObject | None:
+    signed = body.get("third_party_signed")
+    if signed is not None and not isinstance(signed, dict):
+        raise BadJson("`third_party_signed` must be an object")
+    return signed
 
 
 def _reason(body: JsonObject) -> JsonObject:

@@ -11,7 +11,7 @@ from homeserver.services.openid import LIFETIME_MS
 endpoints = Endpoints()
 
 
-@endpoints.post("/user/{user_id}/openid/request_token", auth=Auth.GUEST, empty_body=True)
+@endpoints.post("/user/{user_id}/openid/request_token", auth=Auth.USER, empty_body=True)
 async def request_token(call: Call, user_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3useruseridopenidrequest_token"""
     if user_id != call.requester.user_id:

@@ -45,7 +45,7 @@ async def set_read_marker(call: Call, room_id: str, body: JsonObject) -> JsonObj
     return {}
 
 
-@endpoints.put("/rooms/{room_id}/typing/{user_id}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+@endpoints.put("/rooms/{room_id}/typing/{user_id}", auth=Auth.USER, limit=Limit.MESSAGE)
 async def set_typing(call: Call, room_id: str, user_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#put_matrixclientv3roomsroomidtypinguserid"""
     if user_id != call.requester.user_id:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.errors import Forbidden, InvalidParam, MissingParam, NotFound
+from homeserver.errors import Forbidden, GuestAccessForbidden, InvalidParam, MissingParam, NotFound
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
@@ -29,7 +29,7 @@ async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
 @endpoints.put("/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True)
 async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject) -> JsonObject:
     """client-server-api#put_matrixclientv3profileuseridkeyname"""
-    _require_own(call, user_id)
+    _require_own(call, user_id, key)
     if key not in body:
         raise MissingParam(f"The body must have the key `{key}`")
     if body[key] is None and key in ("displayname", "avatar_url"):
@@ -42,7 +42,7 @@ async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject
 @endpoints.delete("/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True)
 async def delete_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     """client-server-api#delete_matrixclientv3profileuseridkeyname"""
-    _require_own(call, user_id)
+    _require_own(call, user_id, key)
     await call.parts.profiles.delete(user_id, key)
     return {}
 
@@ -53,6 +53,9 @@ def _user_id(user_id: str) -> str:
     return user_id
 
 
-def _require_own(call: Call, user_id: str) -> None:
+def _require_own(call: Call, user_id: str, key: str) -> None:
     if user_id != call.requester.user_id:
         raise Forbidden("You can only change a profile of your own")
+    # "Guest users may only modify their display name"
+    if call.requester.is_guest and key != "displayname":
+        raise GuestAccessForbidden("Guests may change only their display name")

@@ -15,7 +15,7 @@ MAX_LIMIT = 100
 
 @endpoints.get(
     "/rooms/{room_id}/relations/{event_id}",
-    auth=Auth.GUEST,
+    auth=Auth.USER,
     limit=Limit.NONE,
     also=(
         "/rooms/{room_id}/relations/{event_id}/{rel_type}",
@@ -47,7 +47,7 @@ async def relations(
 
 @endpoints.get(
     "/rooms/{room_id}/threads",
-    auth=Auth.GUEST,
+    auth=Auth.USER,
     unstable=("/unstable/org.matrix.msc3856/rooms/{room_id}/threads",),
 )
 async def threads(call: Call, room_id: str) -> bytes:

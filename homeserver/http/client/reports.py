@@ -23,7 +23,7 @@ class OtherReport(Struct, frozen=True):
     reason: Reason
 
 
-@endpoints.post("/rooms/{room_id}/report/{event_id}", auth=Auth.GUEST, empty_body=True)
+@endpoints.post("/rooms/{room_id}/report/{event_id}", auth=Auth.USER, empty_body=True)
 async def report_event(call: Call, room_id: str, event_id: str, body: EventReport) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidreporteventid"""
     await call.parts.reports.event(call.requester, room_id, event_id, body.reason or "")
@@ -32,7 +32,7 @@ async def report_event(call: Call, room_id: str, event_id: str, body: EventRepor
 
 @endpoints.post(
     "/rooms/{room_id}/report",
-    auth=Auth.GUEST,
+    auth=Auth.USER,
     unstable=("/unstable/org.matrix.msc4151/rooms/{room_id}/report",),
 )
 async def report_room(call: Call, room_id: str, body: OtherReport) -> JsonObject:
@@ -43,7 +43,7 @@ async def report_room(call: Call, room_id: str, body: OtherReport) -> JsonObject
 
 @endpoints.post(
     "/users/{user_id}/report",
-    auth=Auth.GUEST,
+    auth=Auth.USER,
     unstable=("/unstable/org.matrix.msc4260/users/{user_id}/report",),
 )
 async def report_user(call: Call, user_id: str, body: OtherReport) -> JsonObject:

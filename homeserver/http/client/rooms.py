@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from homeserver.errors import ServerNotTrusted
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.invitations import invite_to_new_room
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.stream.room_creation import CreateRoom
@@ -16,6 +18,11 @@ endpoints = Endpoints()
 )
 async def create_room(call: Call, body: CreateRoom) -> JsonObject:
     """client-server-api#post_matrixclientv3createroom"""
+    if body.invite_3pid:
+        raise ServerNotTrusted("This server trusts no identity server: invite by Matrix id")
+    invited = [u for u in dict.fromkeys(body.invite) if u != call.requester.user_id]
+    await call.parts.membership.require_no_blocked(invited)
     room_id = await call.parts.rooms.create(call.requester, body)
-    await call.parts.rooms.invite_all(call.requester, room_id, body)
+    content: JsonObject = {"is_direct": True} if body.is_direct else {}
+    await invite_to_new_room(call, room_id, invited, content)
     return {"room_id": room_id}

@@ -7,6 +7,7 @@ from typing import Any
 from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.invitations import invite, is_remote
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.stream.send import Draft, Transaction
@@ -51,7 +52,7 @@ async def send_message_event_without_transaction(
     return {"event_id": stored.event_id}
 
 
-@endpoints.put("/rooms/{room_id}/redact/{event_id}/{txn_id}", auth=Auth.GUEST, limit=Limit.MESSAGE)
+@endpoints.put("/rooms/{room_id}/redact/{event_id}/{txn_id}", auth=Auth.USER, limit=Limit.MESSAGE)
 async def redact_event(
     call: Call, room_id: str, event_id: str, txn_id: str, body: JsonObject
 ) -> JsonObject:
@@ -61,7 +62,7 @@ async def redact_event(
 
 
 @endpoints.post(
-    "/rooms/{room_id}/redact/{event_id}", auth=Auth.GUEST, limit=Limit.MESSAGE, empty_body=True
+    "/rooms/{room_id}/redact/{event_id}", auth=Auth.USER, limit=Limit.MESSAGE, empty_body=True
 )
 async def redact_event_without_transaction(
     call: Call, room_id: str, event_id: str, body: JsonObject
@@ -81,6 +82,8 @@ async def set_room_state_with_key(
     call: Call, room_id: str, event_type: str, state_key: str, body: JsonObject
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3roomsroomidstateeventtypestatekey"""
+    if event_type == MEMBER:
+        return {"event_id": await _send_member(call, room_id, state_key, body)}
     draft = _draft(call, event_type, body, state_key=state_key)
     delay = _delay(call)
     if delay is not None:
@@ -99,6 +102,17 @@ async def set_room_state_with_key(
 async def set_room_state(call: Call, room_id: str, event_type: str, body: JsonObject) -> JsonObject:
     """The same with the empty state key."""
     return await set_room_state_with_key(call, room_id, event_type, "", body)
+
+
+async def _send_member(call: Call, room_id: str, user_id: str, content: JsonObject) -> str:
+    """A membership by way of a state event: its checks are those of the endpoints for it."""
+    if content.get("membership") == "invite" and is_remote(call, user_id):
+        await invite(call, room_id, user_id, content)
+        room = await call.parts.rooms.require(room_id)
+        return room.members[user_id].event_id
+    requester = call.requester
+    stored = await call.parts.membership.set_by_state(requester, room_id, user_id, content)
+    return stored.event_id
 
 
 def _message(call: Call, event_type: str, content: JsonObject) -> Draft:

@@ -43,7 +43,7 @@ async def sync(call: Call) -> bytes:
         return await call.parts.stream.sync.answer(request, timeout / 1000)
 
 
-@endpoints.post("/user/{user_id}/filter", auth=Auth.GUEST)
+@endpoints.post("/user/{user_id}/filter", auth=Auth.USER)
 async def define_filter(call: Call, user_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3useruseridfilter"""
     _require_own(call, user_id)
@@ -54,7 +54,7 @@ async def define_filter(call: Call, user_id: str, body: JsonObject) -> JsonObjec
     return {"filter_id": await call.parts.filters.add(user_id, body)}
 
 
-@endpoints.get("/user/{user_id}/filter/{filter_id}", auth=Auth.GUEST)
+@endpoints.get("/user/{user_id}/filter/{filter_id}", auth=Auth.USER)
 async def get_filter(call: Call, user_id: str, filter_id: str) -> bytes:
     """client-server-api#get_matrixclientv3useruseridfilterfilterid"""
     _require_own(call, user_id)

@@ -47,7 +47,7 @@ async def thumbnail(call: Call, server_name: str, media_id: str) -> Any:
 
 @endpoints.get(
     "/media/config",
-    auth=Auth.GUEST,
+    auth=Auth.USER,
     unstable=("/unstable/org.matrix.msc3916/media/config",),
 )
 async def config(call: Call) -> Any:
@@ -55,7 +55,7 @@ async def config(call: Call) -> Any:
     return {"m.upload.size": call.parts.config.media.max_upload_size}
 
 
-@old_endpoints.get("/config", auth=Auth.GUEST)
+@old_endpoints.get("/config", auth=Auth.USER)
 async def old_config(call: Call) -> Any:
     """client-server-api#get_matrixmediav3config"""
     return {"m.upload.size": call.parts.config.media.max_upload_size}

@@ -10,6 +10,7 @@ from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.database import Database
 from homeserver.store.events import HIGHEST_ORDER, ORDER_STEP
 from homeserver.stream.bundles import Bundles, Ranges, Viewer
+from homeserver.stream.ignored_users import IgnoredUsers
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.shared_window import SharedWindow
@@ -41,11 +42,14 @@ class SeenWindow:
 class Windows:
     """Reads windows: mostly from memory, and for a second reader from what the first one made."""
 
-    def __init__(self, database: Database, rooms: LiveRooms, bundles: Bundles) -> None:
+    def __init__(
+        self, database: Database, rooms: LiveRooms, bundles: Bundles, ignored: IgnoredUsers
+    ) -> None:
         self.database = database
         self._rooms = rooms
         self._visibility = Visibility(database)
         self._bundles = bundles
+        self._ignored = ignored
 
     async def read(self, window: Window, matcher: EventMatcher, limit: int) -> SharedWindow:
         """The room's timeline over this window."""
@@ -65,7 +69,8 @@ class Windows:
         return shared
 
     async def hide(self, user_id: str, seen: Sequence[SeenWindow]) -> None:
-        """Take out what the user may not see: at most one query, none for members of old."""
+        """Take out what the user may or will not see: no query for members of old."""
+        await self._hide_ignored(user_id, seen)
         unsure = [each for each in seen if _reaches_before_join(user_id, each)]
         if not unsure:
             return
@@ -78,6 +83,17 @@ class Windows:
                 start = order_of(kept[0]) if kept else timeline.window.upto + 1
                 visible = replace(timeline, events=kept, limited=True, start=start)
                 each.window = SharedWindow(visible, each.window.matcher)
+
+    async def _hide_ignored(self, user_id: str, seen: Sequence[SeenWindow]) -> None:
+        """ "Servers must still send state events sent by ignored users to clients." """
+        ignored = await self._ignored.of(user_id)
+        if not ignored:
+            return
+        for each in seen:
+            if not ignored.isdisjoint(each.window.senders):
+                events = each.timeline.events
+                kept = [s for s in events if s.state_key is not None or s.sender not in ignored]
+                each.window = SharedWindow(replace(each.timeline, events=kept), each.window.matcher)
 
     async def bundle(self, request: SyncRequest, seen: Sequence[SeenWindow]) -> None:
         """Find what is related to the events of timelines that don't tell it all themselves.

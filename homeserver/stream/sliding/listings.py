@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from homeserver.stream.changes import Change
 from homeserver.stream.facts import ListedRooms
+from homeserver.stream.invite_permission import Wanted
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser
 from homeserver.stream.sliding.lists import Candidate, by_bump, candidate, candidates
@@ -25,6 +26,7 @@ class Listing:
     last_membership: int
     rooms: list[Candidate]
     by_id: dict[str, Candidate]
+    wanted: Wanted
 
 
 class Listings:
@@ -36,25 +38,26 @@ class Listings:
         self._capacity = capacity
         self._listings: OrderedDict[str, Listing] = OrderedDict()
 
-    async def of(self, user: LiveUser, position: int) -> Listing:
+    async def of(self, user: LiveUser, wanted: Wanted, position: int) -> Listing:
         """The user's rooms as of a position that was visible before the call."""
         listing = self._listings.get(user.user_id)
         if (
             listing is None
             or listing.last_membership != user.last_membership
+            or listing.wanted != wanted
             or listing.position < self._rooms.changed_floor
         ):
-            return await self._make(user, position)
+            return await self._make(user, wanted, position)
         self._listings.move_to_end(user.user_id)
         await self._follow(listing, user, position)
         return listing
 
-    async def _make(self, user: LiveUser, position: int) -> Listing:
+    async def _make(self, user: LiveUser, wanted: Wanted, position: int) -> Listing:
         last_membership = user.last_membership
         numbers = [row.room_number for row in user.rooms.values() if row.membership == "join"]
-        rooms = candidates(user, await self._listed.get_many(numbers))
+        rooms = candidates(user, await self._listed.get_many(numbers), wanted)
         by_id = {room.room_id: room for room in rooms}
-        listing = Listing(position, last_membership, rooms, by_id)
+        listing = Listing(position, last_membership, rooms, by_id, wanted)
         self._listings[user.user_id] = listing
         if len(self._listings) > self._capacity:
             self._listings.popitem(last=False)

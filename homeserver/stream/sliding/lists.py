@@ -11,6 +11,7 @@ import msgspec
 from homeserver.json_types import JsonObject
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.facts import ListedRoom
+from homeserver.stream.invite_permission import Wanted
 from homeserver.stream.live_users import LiveUser
 from homeserver.stream.sliding.request import Filters, ListRequest, RoomConfig
 
@@ -52,11 +53,14 @@ class ListAnswer:
     windows: tuple[Window, ...]
 
 
-def candidates(user: LiveUser, listed: Mapping[int, ListedRoom]) -> list[Candidate]:
-    """The rooms that the user is in, invited to or knocks on: the most recently active first."""
+def candidates(user: LiveUser, listed: Mapping[int, ListedRoom], wanted: Wanted) -> list[Candidate]:
+    """The rooms that the user is in, invited to or knocks on: the most recently active first.
+
+    `wanted` says which of them they want to see.
+    """
     found = []
     for room_id, row in user.rooms.items():
-        if row.membership not in ("join", "invite", "knock"):
+        if row.membership not in ("join", "invite", "knock") or not wanted.shows(row):
             continue
         found.append(candidate(room_id, row, listed.get(row.room_number)))
     found.sort(key=by_bump, reverse=True)

@@ -75,6 +75,8 @@ class SlidingRooms:
             row = asked.user.rooms.get(room_id)
             if row is None or row.membership not in ("invite", "knock"):
                 continue
+            if room_id not in asked.candidates:
+                continue  # an unwanted invite
             known = asked.told.rooms.get(room_id)
             if known is None or known.upto < row.position:
                 told[room_id] = _knows(row.position, config)

@@ -109,7 +109,8 @@ class SlidingSync:
         request = SyncRequest(
             caller.user_id, caller.device_id, told.position or None, EVERYTHING, caller.now
         )
-        listing = await self._listings.of(user, upto)
+        wanted = await self._users.invites.wanted(caller.user_id)
+        listing = await self._listings.of(user, wanted, upto)
         facts = await self._user_facts(user, body)
         lists = {
             name: answer_list(asked, listing.rooms, facts) for name, asked in body.lists.items()

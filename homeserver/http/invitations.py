@@ -1,0 +1,36 @@
+"""Invites, to whichever server they go: what several endpoints do in the same way."""
+
+from __future__ import annotations
+
+from homeserver.errors import MatrixError
+from homeserver.http.call import Call
+from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import is_user_id, server_name_of
+
+
+async def invite(call: Call, room_id: str, user_id: str, content: JsonObject) -> None:
+    """Invite a user of this server or another one. Raises what either refuses with."""
+    if is_remote(call, user_id):
+        remote = call.parts.federation.remote_membership
+        await remote.invite(call.requester.user_id, room_id, user_id, content)
+    else:
+        await call.parts.membership.invite(call.requester, room_id, user_id, content)
+
+
+async def invite_to_new_room(
+    call: Call, room_id: str, user_ids: list[str], content: JsonObject
+) -> None:
+    """The invites that come with a new room. An unreachable server doesn't undo the room."""
+    ours = [user_id for user_id in user_ids if not is_remote(call, user_id)]
+    await call.parts.membership.invite_all(call.requester, room_id, ours, content)
+    for user_id in user_ids:
+        if is_remote(call, user_id):
+            try:
+                await invite(call, room_id, user_id, content)
+            except MatrixError:
+                continue
+
+
+def is_remote(call: Call, user_id: str) -> bool:
+    """Whether it is the id of a user of another server."""
+    return is_user_id(user_id) and server_name_of(user_id) != call.parts.config.server_name
