@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import immutables
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from homeserver.protocol.auth_rules import check_event
 from homeserver.protocol.events import StateKey
@@ -17,6 +19,11 @@ from homeserver.protocol.state_resolution import (
     needed_events,
     resolve,
     resolve_conflict,
+)
+from homeserver.protocol.state_resolution.differences import (
+    _by_look_up,
+    _in_step,
+    differing_keys,
 )
 from tests.support.random_room import History, random_history
 from tests.support.strategies import histories
@@ -88,6 +95,55 @@ def test_the_needed_events_are_enough_and_deltas_are_as_good_as_states(history: 
         ]
         conflict = find_conflict_in_deltas(room.rules, base, deltas)
         assert conflict.applied(resolve_conflict(room.rules, conflict, graph, loaded)) == resolved
+
+
+class Key(NamedTuple):
+    """A key whose hash comes from few: maps of such keys hold many collisions."""
+
+    type: str
+    state_key: str
+
+    def __hash__(self) -> int:
+        return len(self.type) * 7 % 5 if len(self.type) < 3 else hash((self.type, self.state_key))
+
+
+_keys: st.SearchStrategy[StateKey] = st.builds(
+    Key, st.text("ab", max_size=4), st.text("xyz", max_size=3)
+)
+state_maps = st.dictionaries(_keys, st.sampled_from(["$1", "$2", "$3"]), max_size=60)
+
+
+def immutable(state: dict[StateKey, str]) -> immutables.Map[StateKey, str]:
+    return immutables.Map(state.items())
+
+
+@given(state_maps, state_maps, st.booleans())
+@settings(max_examples=300)
+def test_the_differences_of_two_states_are_those_of_their_entries(
+    one: dict[StateKey, str], changes: dict[StateKey, str], related: bool
+) -> None:
+    other = one | changes if related else changes
+    expected = {key for key in {*one, *other} if one.get(key) != other.get(key)}
+    grown = immutable(one).update(changes.items()) if related else immutable(other)
+    for a, b in [
+        (one, other),
+        (immutable(one), grown),
+        (grown, immutable(one)),
+        (immutable(one), other),
+    ]:
+        assert differing_keys(a, b) == expected
+
+
+def test_the_differences_of_big_states_are_found_in_step() -> None:
+    big = immutable({("m.room.member", f"@user{n}:h.org"): f"${n}" for n in range(5000)})
+    with big.mutate() as mutation:
+        for n in range(100):
+            mutation["m.room.member", f"@new{n}:h.org"] = "$new"
+            mutation["m.room.member", f"@user{n}:h.org"] = "$changed"
+            del mutation["m.room.member", f"@user{n + 1000}:h.org"]
+        changed = mutation.finish()
+    assert _in_step(big, changed) == _in_step(changed, big) == _by_look_up(big, changed)
+    assert len(differing_keys(big, changed)) == 300
 
 
 def full_conflicted_set_by_definition(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from homeserver.protocol.events import StateKey
 from homeserver.protocol.room_versions import RoomVersion, StateResolution
-
-StateIds = Mapping[StateKey, str]
+from homeserver.protocol.state_resolution.differences import StateIds, differing_keys
 
 
 class Conflict:
@@ -76,8 +75,7 @@ def find_conflict(rules: RoomVersion, state_maps: Sequence[StateIds]) -> Conflic
     base, others = state_maps[0], state_maps[1:]
     keys: set[StateKey] = set()
     for other in others:
-        if other is not base:
-            keys.update(_differing_keys(base, other))
+        keys.update(differing_keys(base, other))
     values = {key: tuple(state.get(key) for state in state_maps) for key in keys}
     return _conflict(rules, base, values, len(state_maps))
 
@@ -92,17 +90,6 @@ def find_conflict_in_deltas(
     keys = {key for delta in deltas for key in delta}
     values = {key: tuple(delta.get(key, base.get(key)) for delta in deltas) for key in keys}
     return _conflict(rules, base, values, len(deltas))
-
-
-def _differing_keys(one: StateIds, other: StateIds) -> Iterable[StateKey]:
-    if type(one) is dict and type(other) is dict:
-        return [key for key, _ in one.items() ^ other.items()]
-    get_one, get_other = one.get, other.get
-    differing = [key for key, id_ in other.items() if get_one(key) != id_]
-    missing = len(one) + len([key for key in differing if get_one(key) is None]) - len(other)
-    if missing:
-        differing.extend(key for key in one if get_other(key) is None)
-    return differing
 
 
 def _conflict(
