@@ -54,6 +54,7 @@ from homeserver.services.outages import Outages
 from homeserver.services.previews.previews import Previews
 from homeserver.services.previews.running import running as previews_running
 from homeserver.services.profiles import Profiles
+from homeserver.services.push.parts import PushParts, push_parts
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
@@ -109,6 +110,7 @@ class Cores:
     federation: FederationParts
     media: MediaParts
     previews: Previews
+    push: PushParts
 
 
 @asynccontextmanager
@@ -133,7 +135,9 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         previews = await stack.enter_async_context(
             previews_running(config, database, media.pictures.keep, now_ms)
         )
-        cores = Cores(stream, remote, federation, media, previews)
+        push = await stack.enter_async_context(push_parts(config, database, stream, now_ms))
+        _background(stack, push.pushers.run())
+        cores = Cores(stream, remote, federation, media, previews, push)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         stack.push_async_callback(parts.encryption.stop)
@@ -245,6 +249,7 @@ def _parts(
     observers.registered.append(profiles.registered)
     delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
     observers.deactivated.append(delayed_events.account_ended)
+    observers.devices_deleted.append(cores.push.pushers.devices_deleted)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
         config=config,
@@ -278,6 +283,7 @@ def _parts(
         previews=cores.previews,
         receipts=Receipts(database, stream),
         thread_subscriptions=ThreadSubscriptions(database, stream),
+        push=cores.push,
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption_parts(
             database, stream, cores.remote.client, config.server_name, now_ms

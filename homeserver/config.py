@@ -305,6 +305,12 @@ class WellKnown(Section, frozen=True):
     support_page: Annotated[str | None, about("A web page for people who need help.")] = None
 
 
+class Push(Section, frozen=True):
+    require_https: Annotated[
+        bool, about("Push gateways only by https; switch off for test peers only.")
+    ] = True
+
+
 class Voip(Section, frozen=True):
     turn_uris: Annotated[
         tuple[str, ...],
@@ -421,6 +427,7 @@ class Config(Section, frozen=True):
         str | None, about("How to reach the admin, for users: mailto:admin@example.org.")
     ] = None
     well_known: Annotated[WellKnown, about("The /.well-known/matrix files.")] = WellKnown()
+    push: Annotated[Push, about("Notifications of apps.")] = Push()
     voip: Annotated[Voip, about("Calls.")] = Voip()
     caches: Annotated[Caches, about("How much is held in memory.")] = Caches()
     logging: Annotated[Logging, about("Logs go to standard error.")] = Logging()

@@ -24,6 +24,7 @@ from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.previews.previews import Previews
 from homeserver.services.profiles import Profiles
+from homeserver.services.push.parts import PushParts
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registration
@@ -77,6 +78,7 @@ class Parts:
     previews: Previews
     federation: FederationParts
     push_rule_settings: PushRuleSettings
+    push: PushParts
     rate_limits: RateLimits
     sessions: Sessions
     devices: Devices

@@ -14,9 +14,10 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
 from homeserver.protocol.power_levels import PowerLevels, power_levels_of
 from homeserver.protocol.push_conditions import PushFacts, RoomFacts
-from homeserver.protocol.push_evaluation import RoomReaders
+from homeserver.protocol.push_evaluation import NOTHING, Outcome, RoomReaders, evaluate_user
 from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, outcomes_of_room
 from homeserver.protocol.relations import THREAD, relation_of
+from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import AccountDataChange, Change, EventChange, MembershipChange
@@ -83,6 +84,44 @@ class PushEvaluator:
         power = power_levels_of(room.rules, create, levels)
         outcome = readers.evaluate_room(push_facts(room, event, power))
         return outcomes_of_room(outcome, event.sender)
+
+    async def evaluate_again(self, room: LiveRoom, stored: StoredEvent, user_id: str) -> Outcome:
+        """What an event of the room does for one user by their rules and the room as they are now:
+        for the tweaks, which aren't kept."""
+        push = await self._rules.get(user_id)
+        found: dict[str, StoredEvent] = {}
+        for key in POWER_KEYS:
+            event_id = room.head.state.get(key)
+            event = None if event_id is None else await self._rooms.event(event_id)
+            if event is not None:
+                found[event.event_id] = event
+        create, levels = (_state_event(room, found.get, key) for key in POWER_KEYS)
+        if create is None:
+            return NOTHING
+        facts = push_facts(room, stored.event, power_levels_of(room.rules, create, levels))
+        rules = in_room(push.stored, room.room_id)
+        return evaluate_user(facts, user_id, rules, _display_name(room, user_id))
+
+    async def evaluate_invite(self, user_id: str, room_id: str, row: MembershipRow) -> Outcome:
+        """What an invite does for the invited, whether or not we have the room."""
+        push = await self._rules.get(user_id)
+        invite = Event(
+            rules=ROOM_VERSIONS[DEFAULT_ROOM_VERSION],
+            event_id=row.event_id,
+            room_id=room_id,
+            type="m.room.member",
+            sender=row.sender,
+            state_key=user_id,
+            content={"membership": "invite"},
+            depth=1,
+            origin_server_ts=0,
+            prev_events=(),
+            auth_events=(),
+            redacts=None,
+            json=b"{}",
+        )
+        facts = PushFacts(invite, RoomFacts(0), ignored_by=[user_id] * (row.sender in push.ignored))
+        return evaluate_user(facts, user_id, in_room(push.stored, room_id), None)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer, after the rooms and the rules)."""

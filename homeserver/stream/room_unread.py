@@ -123,6 +123,10 @@ class UserUnread:
         self.upto = max(start, self.floor)
         self.stale = False
 
+    def has_read(self, thread: str, order: int) -> bool:
+        """Whether the member has read an event of a thread."""
+        return order <= self.reads.get(thread, self.start)
+
     def totals(self) -> tuple[int, int]:
         """Notifications and highlights of the room with all its threads."""
         notifications = highlights = 0

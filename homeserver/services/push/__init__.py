@@ -1,0 +1,1 @@
+"""Push: who wants to be told of notifications elsewhere, and the telling. push-gateway-api"""

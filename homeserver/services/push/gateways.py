@@ -1,0 +1,117 @@
+"""Push gateways over HTTP, each left in peace for a while after it failed.
+
+Rules of this file: a gateway is anybody's URL. Its answer is bounded in time and size, redirects
+are not followed, private addresses not reached (`guarded_client`). While it fails, one request at
+a time is a probe; all others wait for what becomes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import structlog
+
+from homeserver.clock import Clock
+from homeserver.json_types import JsonObject
+from homeserver.remote.guarded_client import TooMuch, read_at_most
+
+MAX_ANSWER_BYTES = 64 * 1024
+FIRST_BACKOFF_MS = 1_000
+MAX_BACKOFF_MS = 3600 * 1000
+
+log = structlog.get_logger()
+
+
+class GatewayFailed(Exception):
+    """The gateway did not take the notification; it is to be tried again later."""
+
+
+@dataclass(slots=True)
+class _Outage:
+    failures: int = 0
+    retry_at: int = 0
+    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Gateways:
+    """Tells push gateways. `session` is a guarded one with a short time limit."""
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+        self._outages: dict[str, _Outage] = {}
+
+    async def ready(self, url: str) -> None:
+        """Wait until the gateway may be asked (again)."""
+        while (outage := self._outages.get(_host(url))) is not None:
+            wait = outage.retry_at - self._clock()
+            if wait <= 0:
+                return
+            await asyncio.sleep(wait / 1000)
+
+    async def notify(self, url: str, body: JsonObject) -> frozenset[str]:
+        """Tell it; gives the pushkeys that it rejects. Raises GatewayFailed."""
+        host = _host(url)
+        outage = self._outages.get(host)
+        if outage is None:
+            return await self._notify(host, url, body)
+        async with outage.probing:
+            if self._outages.get(host) is outage and outage.retry_at > self._clock():
+                raise GatewayFailed("it has just failed")
+            return await self._notify(host, url, body)
+
+    async def _notify(self, host: str, url: str, body: JsonObject) -> frozenset[str]:
+        try:
+            rejected = await self._post(url, body)
+        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, TooMuch) as error:
+            self._failed(host, type(error).__name__)
+            raise GatewayFailed(str(error)) from error
+        except GatewayFailed as error:
+            self._failed(host, str(error))
+            raise
+        self._outages.pop(host, None)
+        return rejected
+
+    async def _post(self, url: str, body: JsonObject) -> frozenset[str]:
+        headers = {"Content-Type": "application/json"}
+        data = msgspec.json.encode(body)
+        async with self._session.post(
+            url, data=data, headers=headers, allow_redirects=False
+        ) as response:
+            answer = await read_at_most(response, MAX_ANSWER_BYTES)
+            if response.status != 200:
+                raise GatewayFailed(f"status {response.status}")
+        return _rejected(answer)
+
+    def _failed(self, host: str, reason: str) -> None:
+        outage = self._outages.setdefault(host, _Outage())
+        now = self._clock()
+        if outage.retry_at > now:
+            return  # several requests were under way when it failed first
+        wait = min(FIRST_BACKOFF_MS * 2 ** min(outage.failures, 20), MAX_BACKOFF_MS)
+        outage.failures += 1
+        outage.retry_at = now + int(wait * (0.8 + 0.4 * random.random()))  # noqa: S311
+        log.info("push gateway failed", host=host, reason=reason, failures=outage.failures)
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _rejected(answer: bytes) -> frozenset[str]:
+    """ "A list of all pushkeys given in the notification request that are not valid." """
+    try:
+        decoded = msgspec.json.decode(answer)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise GatewayFailed("the answer is no JSON") from None
+    rejected = decoded.get("rejected") if isinstance(decoded, dict) else None
+    if not isinstance(rejected, list):
+        return frozenset()
+    return frozenset(pushkey for pushkey in rejected if isinstance(pushkey, str))
