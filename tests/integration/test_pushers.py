@@ -226,10 +226,12 @@ async def test_what_was_read_meanwhile_is_not_told(
 ) -> None:
     alice, bob, room_id = await two_in_a_room(server)
     await gateway.set_pusher(bob)
-    await gateway.stop()
-    await read(bob, room_id, await alice.send(room_id, "1"))
+    gateway.status = 503
+    first = await alice.send(room_id, "1")
+    await gateway.wait_until_asked(1)
+    await read(bob, room_id, first)
     second = await alice.send(room_id, "2")
-    await gateway.start()
+    gateway.status = 200
     assert ids(await gateway.wait_for(1)) == [second]
 
 

@@ -24,6 +24,7 @@ from homeserver.store.pushers import PusherRow
 
 MAX_QUEUE = 100
 DATABASE_PATIENCE_SECONDS = 2.0
+FINISH_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -53,6 +54,8 @@ class Pusher:
         self._told_badge: int | None = None
         self._published = row.position
         self._task: asyncio.Task[None] | None = None
+        self._is_asking = False
+        self._is_ending = False
         self.change(row)
         if behind:
             self._work()
@@ -91,13 +94,22 @@ class Pusher:
             task.cancel()
         return task
 
+    async def finish(self) -> None:
+        """End, but for a request that is under way: a while is waited for its answer."""
+        self._is_ending = True
+        if self._task is not None and self._is_asking:
+            await asyncio.wait([self._task], timeout=FINISH_SECONDS)
+        task = self.stop()
+        if task is not None:
+            await asyncio.wait([task])
+
     def _work(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="pusher")
 
     async def _run(self) -> None:
         try:
-            while self._behind or self._queue or self._badge_wanted:
+            while not self._is_ending and (self._behind or self._queue or self._badge_wanted):
                 try:
                     await self._step()
                 except Unavailable:
@@ -116,7 +128,7 @@ class Pusher:
             await self._catch_up()
         elif self._queue:
             await self._tell(self._queue[0])
-            if self._queue:
+            if self._queue and not self._is_ending:
                 self._queue.popleft()
         elif self._badge_wanted:
             self._badge_wanted = False
@@ -128,6 +140,8 @@ class Pusher:
             pending = await self._means.events.pending_after(self.row.user_id, self.position)
         for each in pending:
             await self._tell(each)
+            if self._is_ending:
+                return
         # What is published while Postgres is asked is found there the next time.
         if not pending and self._published <= upto:
             self._behind = False
@@ -135,12 +149,12 @@ class Pusher:
 
     async def _tell(self, pending: Pending) -> None:
         """Tell it until the gateway takes it, or there is nothing to tell any more."""
-        while True:
+        while not self._is_ending:
             await self._means.gateways.ready(self._target.data["url"])
             event = await self._means.events.details(self.row.user_id, pending)
             if event is None or await self._send(event):
-                break
-        self._move(pending.position)
+                self._move(pending.position)
+                return
 
     async def _tell_badge(self) -> None:
         unread = await self._means.badges.unread(self.row.user_id)
@@ -154,11 +168,14 @@ class Pusher:
         if not self._target.data.get(NO_BADGE):
             unread = await self._means.badges.unread(self.row.user_id)
         target = self._target
+        self._is_asking = True
         try:
             body = notification(target, event, unread)
             rejected = await self._means.gateways.notify(target.data["url"], body)
         except GatewayFailed:
             return False
+        finally:
+            self._is_asking = False
         self._told_badge = unread
         if target.pushkey in rejected:
             self._means.rejected(self)

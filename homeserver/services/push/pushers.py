@@ -94,8 +94,8 @@ class Pushers:
     async def stop(self) -> None:
         """End all pushers and write down how far they came."""
         self._settle()
-        ending = [task for pusher in self._all() if (task := pusher.stop()) is not None]
-        await asyncio.gather(*ending, *self._deleting, return_exceptions=True)
+        finishing = [pusher.finish() for pusher in self._all()]
+        await asyncio.gather(*finishing, *self._deleting, return_exceptions=True)
         with suppress(Unavailable):
             await self._write()
 
@@ -110,8 +110,12 @@ class Pushers:
         moved, self._moved = self._moved, set()
         if moved:
             positions = [(pusher.row.key, pusher.position) for pusher in moved]
-            async with self._database.connection() as connection:
-                await pusher_store.move(connection, positions)
+            try:
+                async with self._database.connection() as connection:
+                    await pusher_store.move(connection, positions)
+            except BaseException:  # also if it is cancelled: the last to write is `stop`
+                self._moved |= moved
+                raise
 
     def _note_moved(self, pusher: Pusher) -> None:
         self._moved.add(pusher)
