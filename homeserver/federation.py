@@ -15,6 +15,7 @@ from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.resident import Resident
+from homeserver.services.served_history import ServedHistory
 from homeserver.store.database import Database
 from homeserver.stream import inbound as stream_inbound
 from homeserver.stream.core import StreamCore
@@ -41,6 +42,7 @@ def build(ground: Ground) -> FederationParts:
         edus=IncomingEdus(stream, inbound.incoming, now_ms),
         sender=sender,
         resident=Resident(database, stream, inbound, sender.forward),
+        history=ServedHistory(database, stream, inbound),
         invites=Invites(database, stream, inbound),
         remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),
         published_keys=PublishedKeys(

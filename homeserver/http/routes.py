@@ -43,6 +43,7 @@ from homeserver.http.client import (
     voip,
 )
 from homeserver.http.endpoint import Endpoints
+from homeserver.http.federation import events as federation_events
 from homeserver.http.federation import keys, queries, transactions, version
 from homeserver.http.federation import media as federation_media
 from homeserver.http.federation import membership as federation_membership
@@ -101,6 +102,7 @@ ROUTES: tuple[Endpoints, ...] = (
     keys.endpoints,
     queries.endpoints,
     transactions.endpoints,
+    federation_events.endpoints,
     federation_membership.endpoints,
     version.endpoints,
     monitoring.health,

@@ -54,3 +54,17 @@ async def between(
         upto,
     )
     return [(record[0], record[1]) for record in records]
+
+
+async def highest_below(connection: Connection, room_number: int, before: int) -> int | None:
+    """The timeline order of the newest event below an order, if there is one."""
+    order: int | None = await connection.fetchval(
+        """
+        SELECT timeline_order FROM events
+        WHERE room_number = $1 AND timeline_order < $2
+        ORDER BY timeline_order DESC LIMIT 1
+        """,
+        room_number,
+        before,
+    )
+    return order

@@ -19,11 +19,13 @@ class PduRow:
     json: bytes
     flags: int
     state_group: int | None
+    timeline_order: int | None
     is_redacted: bool
 
 
 _COLUMNS = (
-    "event_id, room_number, type, state_key, json, flags, state_group, redacted_by IS NOT NULL"
+    "event_id, room_number, type, state_key, json, flags, state_group, timeline_order, "
+    "redacted_by IS NOT NULL"
 )
 
 
@@ -113,3 +115,26 @@ async def servers_in(connection: Connection, room_numbers: Iterable[int], since:
         since,
     )
     return [record[0] for record in records]
+
+
+async def room_id_of(connection: Connection, room_number: int) -> str | None:
+    room_id: str | None = await connection.fetchval(
+        "SELECT room_id FROM rooms WHERE room_number = $1", room_number
+    )
+    return room_id
+
+
+async def nearest(connection: Connection, room_number: int, ts: int, backwards: bool) -> str | None:
+    """The timeline event nearest to a time in milliseconds, not after (or not before) it."""
+    order = "<= $2 ORDER BY origin_server_ts DESC"
+    if not backwards:
+        order = ">= $2 ORDER BY origin_server_ts"
+    event_id: str | None = await connection.fetchval(
+        f"""
+        SELECT event_id FROM events
+        WHERE room_number = $1 AND timeline_order IS NOT NULL AND origin_server_ts {order} LIMIT 1
+        """,  # noqa: S608 - constants
+        room_number,
+        ts,
+    )
+    return event_id

@@ -44,10 +44,12 @@ class Gaps:
         client: FederationClient,
         verifier: Verifier,
         outliers: Outliers,
+        server_name: str,
     ) -> None:
+        self.server_name = server_name
         self._database = database
-        self._client = client
-        self._verifier = verifier
+        self.client = client
+        self.verifier = verifier
         self._outliers = outliers
 
     async def known(self, room: LiveRoom, event_ids: Iterable[str]) -> dict[str, KnownEvent]:
@@ -84,8 +86,8 @@ class Gaps:
                 "min_depth": 0,
             }
             path = path_to(f"{V1}/get_missing_events", room.room_id)
-            answer = await self._ask(self._client.post(origin, path, ask))
-            verified = await self._verifier.verify(
+            answer = await self._ask(self.client.post(origin, path, ask))
+            verified = await self.verifier.verify(
                 _list(answer, "events")[:MISSING_EVENTS], room.rules, room.room_id
             )
             fresh = [event for event in verified.events if event.event_id not in found]
@@ -105,7 +107,7 @@ class Gaps:
     async def fetch_auth(self, origin: str, room: LiveRoom, event_id: str) -> None:
         """Store the auth chain of an event. server-server-api#get_matrixfederationv1event_auth"""
         path = path_to(f"{V1}/event_auth", room.room_id, event_id)
-        answer = await self._ask(self._client.get(origin, path, BIG))
+        answer = await self._ask(self.client.get(origin, path, BIG))
         await self._store(room, _list(answer, "auth_chain"))
 
     async def state_after(self, origin: str, room: LiveRoom, event_id: str) -> State | None:
@@ -114,7 +116,7 @@ class Gaps:
         server-server-api#get_matrixfederationv1state_idsroomid
         """
         path = path_to(f"{V1}/state_ids", room.room_id, query=[("event_id", event_id)])
-        answer = await self._ask(self._client.get(origin, path, BIG))
+        answer = await self._ask(self.client.get(origin, path, BIG))
         state_ids = [id_ for id_ in _list(answer, "pdu_ids") if isinstance(id_, str)]
         chain_ids = [id_ for id_ in _list(answer, "auth_chain_ids") if isinstance(id_, str)]
         if not state_ids:
@@ -135,7 +137,7 @@ class Gaps:
             await self.fetch_events(origin, room, missing)
             return
         path = path_to(f"{V1}/state", room.room_id, query=[("event_id", event_id)])
-        answer = await self._ask(self._client.get(origin, path, BIG))
+        answer = await self._ask(self.client.get(origin, path, BIG))
         await self._store(room, [*_list(answer, "auth_chain"), *_list(answer, "pdus")])
         await self.fetch_events(origin, room, [event_id])
 
@@ -146,13 +148,13 @@ class Gaps:
         async def fetch(event_id: str) -> list[Any]:
             async with at_once:
                 path = path_to(f"{V1}/event", event_id)
-                return _list(await self._ask(self._client.get(origin, path)), "pdus")
+                return _list(await self._ask(self.client.get(origin, path)), "pdus")
 
         answers = await asyncio.gather(*(fetch(event_id) for event_id in event_ids))
         await self._store(room, [pdu for answer in answers for pdu in answer])
 
     async def _store(self, room: LiveRoom, pdus: Sequence[Any]) -> None:
-        verified = await self._verifier.verify(pdus, room.rules, room.room_id)
+        verified = await self.verifier.verify(pdus, room.rules, room.room_id)
         if verified.events:
             await self._outliers.store(room, verified.events)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from homeserver.clock import Clock
 from homeserver.remote.core import RemoteCore
 from homeserver.store.database import Database
+from homeserver.stream.backfill import Backfill
 from homeserver.stream.catch_up import CatchUp
 from homeserver.stream.core import StreamCore
 from homeserver.stream.enter_room import RoomEntry
@@ -38,10 +39,12 @@ def build(
     rooms, writer = stream.rooms, stream.writer
     verifier = Verifier(remote.keyring)
     outliers = Outliers(database, rooms, writer)
-    gaps = Gaps(database, remote.client, verifier, outliers)
+    gaps = Gaps(database, remote.client, verifier, outliers, server_name)
     receiver = Receiver(database, rooms, writer, stream.push_evaluator, server_name)
     catch_up = CatchUp(rooms, gaps, receiver)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
     entry = RoomEntry(database, rooms, writer, verifier, server_name)
     outside = OutsideMemberships(database, writer)
+    backfill = Backfill(database, rooms, writer, gaps, clock)
+    stream.reading.pages.more_history = backfill.more_history
     return Inbound(verifier, outliers, gaps, receiver, incoming, entry, outside)

@@ -211,6 +211,8 @@ def concerned(rooms: LiveRooms) -> dict[type, Users]:
     def members(change: EventChange | ReceiptChange | TypingChange) -> Iterable[str]:
         room = rooms.peek(change.room_id)
         joined: Iterable[str] = () if room is None else room.joined_local
+        if isinstance(change, EventChange) and not change.in_timeline:
+            return ()
         if isinstance(change, EventChange) and change.memberships:
             return [*joined, *(row.user_id for row in change.memberships if row.is_local)]
         return joined

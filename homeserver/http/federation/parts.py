@@ -10,6 +10,7 @@ from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.resident import Resident
+from homeserver.services.served_history import ServedHistory
 from homeserver.stream.inbound import Inbound
 
 
@@ -22,5 +23,6 @@ class FederationParts:
     sender: FederationSender
     published_keys: PublishedKeys
     resident: Resident
+    history: ServedHistory
     invites: Invites
     remote_membership: RemoteMembership

@@ -1,0 +1,227 @@
+"""Rooms as other servers read them: events, states, auth chains, history.
+
+Rules of this file: only servers that are in the room, and that its ACL allows, are answered; what
+a server may not see of the history is redacted.
+server-server-api#backfilling-and-retrieving-missing-events, #retrieving-events
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec import Raw
+
+from homeserver.errors import Forbidden, NotFound
+from homeserver.json_types import JsonObject
+from homeserver.protocol.history_visibility import visibility_of
+from homeserver.store import pdus as pdu_store
+from homeserver.store.database import Connection, Database
+from homeserver.store.events import Flag
+from homeserver.store.pdus import PduRow
+from homeserver.stream.core import StreamCore
+from homeserver.stream.inbound import Inbound
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.serve_pdus import auth_chain_ids, served, served_by_ids
+from homeserver.stream.server_visibility import ServerHistory, server_history
+
+MAX_BACKFILL = 100
+MAX_MISSING = 50
+HISTORY_VISIBILITY = ("m.room.history_visibility", "")
+
+
+class _Links(msgspec.Struct):
+    prev_events: list[object]
+    depth: int
+    origin_server_ts: int
+
+
+_decode_links = msgspec.json.Decoder(_Links).decode
+
+
+@dataclass(frozen=True, slots=True)
+class MissingEvents:
+    """What `get_missing_events` asks for."""
+
+    earliest: Sequence[str]
+    latest: Sequence[str]
+    limit: int
+    min_depth: int
+
+
+class ServedHistory:
+    """Answers other servers' questions about rooms that we are in."""
+
+    def __init__(self, database: Database, stream: StreamCore, inbound: Inbound) -> None:
+        self._database = database
+        self._rooms = stream.rooms
+        self._incoming = inbound.incoming
+
+    async def event(self, origin: str, event_id: str) -> Raw:
+        """One event. Raises NotFound, Forbidden."""
+        async with self._database.connection() as connection:
+            found = await pdu_store.by_ids(connection, [event_id])
+            row = found.get(event_id)
+            if row is None or row.flags & Flag.REJECTED:
+                raise NotFound("This server doesn't have the event")
+            room = await self._room_of(connection, row)
+        await self._check(origin, room)
+        async with self._database.connection() as connection:
+            [pdu] = await self._visible(connection, origin, room, [row])
+        return pdu
+
+    async def state(self, origin: str, room_id: str, event_id: str) -> JsonObject:
+        """The state before an event and its auth chain. Raises NotFound, Forbidden."""
+        room = await self._room(origin, room_id)
+        async with self._database.connection() as connection:
+            ids, chain = await self._state_ids(connection, room, event_id)
+            return {
+                "pdus": await served_by_ids(connection, ids, room.rules),
+                "auth_chain": await served_by_ids(connection, chain, room.rules),
+            }
+
+    async def state_ids(self, origin: str, room_id: str, event_id: str) -> JsonObject:
+        """The same, by ids."""
+        room = await self._room(origin, room_id)
+        async with self._database.connection() as connection:
+            ids, chain = await self._state_ids(connection, room, event_id)
+        return {"pdu_ids": ids, "auth_chain_ids": chain}
+
+    async def event_auth(self, origin: str, room_id: str, event_id: str) -> JsonObject:
+        """The auth chain of an event. Raises NotFound, Forbidden."""
+        room = await self._room(origin, room_id)
+        async with self._database.connection() as connection:
+            await self._require_event(connection, room, event_id)
+            chain = await pdu_auth_chain(connection, event_id)
+            return {"auth_chain": await served_by_ids(connection, chain, room.rules)}
+
+    async def backfill(
+        self, origin: str, room_id: str, starts: Sequence[str], limit: int
+    ) -> list[Raw]:
+        """The events and what came before them, at most `limit`. Raises NotFound, Forbidden."""
+        room = await self._room(origin, room_id)
+        async with self._database.connection() as connection:
+            rows = await pdu_store.history(
+                connection, room.number, starts, max(1, min(limit, MAX_BACKFILL))
+            )
+            return await self._visible(connection, origin, room, rows)
+
+    async def missing_events(self, origin: str, room_id: str, asked: MissingEvents) -> list[Raw]:
+        """Events between `earliest` and `latest`, both left out, the oldest first."""
+        room = await self._room(origin, room_id)
+        limit = max(1, min(asked.limit, MAX_MISSING))
+        async with self._database.connection() as connection:
+            near = await pdu_store.history(connection, room.number, asked.latest, 2 * limit)
+            known = {row.event_id: row for row in near}
+            known |= await pdu_store.by_ids(connection, asked.latest)
+            rows = await self._walk_back(connection, room, known, replace(asked, limit=limit))
+            return await self._visible(connection, origin, room, rows[::-1])
+
+    async def _walk_back(
+        self, connection: Connection, room: LiveRoom, known: dict[str, PduRow], asked: MissingEvents
+    ) -> list[PduRow]:
+        """Breadth first from the latest events, the newest first."""
+        seen = {*asked.earliest, *asked.latest}
+        level = [known[id_] for id_ in asked.latest if id_ in known]
+        level = [row for row in level if row.room_number == room.number]
+        found: list[PduRow] = []
+        while level and len(found) < asked.limit:
+            ids = [id_ for row in level for id_ in _prev_events(row) if id_ not in seen]
+            ids = list(dict.fromkeys(ids))
+            seen.update(ids)
+            unknown = [id_ for id_ in ids if id_ not in known]
+            if unknown:
+                known |= await pdu_store.by_ids(connection, unknown)
+            level = [
+                known[id_]
+                for id_ in ids
+                if id_ in known
+                and not known[id_].flags & (Flag.REJECTED | Flag.OUTLIER)
+                and _decode_links(known[id_].json).depth >= asked.min_depth
+            ]
+            found.extend(level)
+        return found[: asked.limit]
+
+    async def at_timestamp(self, origin: str, room_id: str, ts: int, backwards: bool) -> JsonObject:
+        """The event nearest to a time, in one direction. Raises NotFound, Forbidden."""
+        room = await self._room(origin, room_id)
+        async with self._database.connection() as connection:
+            event_id = await pdu_store.nearest(connection, room.number, ts, backwards)
+            rows = {} if event_id is None else await pdu_store.by_ids(connection, [event_id])
+        if event_id is None:
+            raise NotFound("There is no event in that direction")
+        found_ts = _decode_links(rows[event_id].json).origin_server_ts
+        return {"event_id": event_id, "origin_server_ts": found_ts}
+
+    async def _room(self, origin: str, room_id: str) -> LiveRoom:
+        room = await self._rooms.get(room_id)
+        if room is None:
+            raise NotFound("This server doesn't know the room")
+        await self._check(origin, room)
+        return room
+
+    async def _room_of(self, connection: Connection, row: PduRow) -> LiveRoom:
+        room_id = await pdu_store.room_id_of(connection, row.room_number)
+        room = await self._rooms.get(room_id) if room_id is not None else None
+        if room is None:
+            raise NotFound("This server doesn't have the event")
+        return room
+
+    async def _check(self, origin: str, room: LiveRoom) -> None:
+        if not room.joined_servers[origin]:
+            raise Forbidden("Your server is not in the room")
+        if not await self._incoming.is_allowed(room, origin):
+            raise Forbidden("Your server is banned from this room")
+
+    async def _require_event(self, connection: Connection, room: LiveRoom, event_id: str) -> PduRow:
+        row = (await pdu_store.by_ids(connection, [event_id])).get(event_id)
+        if row is None or row.room_number != room.number:
+            raise NotFound("This server doesn't have the event")
+        return row
+
+    async def _state_ids(
+        self, connection: Connection, room: LiveRoom, event_id: str
+    ) -> tuple[list[str], list[str]]:
+        row = await self._require_event(connection, room, event_id)
+        if row.flags & Flag.OUTLIER or row.state_group is None:
+            if row.type != "m.room.create":
+                raise NotFound("This server doesn't know the state at that event")
+            return [], []
+        states = await self._rooms.group_states.get_many(connection, [row.state_group])
+        ids = list(states[row.state_group].state.values())
+        return ids, await auth_chain_ids(connection, ids)
+
+    async def _visible(
+        self, connection: Connection, origin: str, room: LiveRoom, rows: Iterable[PduRow]
+    ) -> list[Raw]:
+        history = await self._history(connection, origin, room)
+        return [served(_pruned(row, history), room.rules) for row in rows]
+
+    async def _history(
+        self, connection: Connection, origin: str, room: LiveRoom
+    ) -> ServerHistory | None:
+        event_id = room.state.get(HISTORY_VISIBILITY)
+        content = None
+        if event_id is not None:
+            found = await self._rooms.events.get_many(connection, [event_id], self._rooms.rules_of)
+            content = found[event_id].content
+        return await server_history(connection, room.number, origin, visibility_of(content))
+
+
+async def pdu_auth_chain(connection: Connection, event_id: str) -> list[str]:
+    """The ids of an event's auth chain, itself left out."""
+    chain = await auth_chain_ids(connection, [event_id])
+    return [id_ for id_ in chain if id_ != event_id]
+
+
+def _pruned(row: PduRow, history: ServerHistory | None) -> PduRow:
+    """State is always told: a server needs it to take part."""
+    if history is None or row.state_key is not None or history.allows(row.timeline_order):
+        return row
+    return replace(row, is_redacted=True)
+
+
+def _prev_events(row: PduRow) -> list[str]:
+    links = _decode_links(row.json).prev_events
+    return [str(link[0]) if isinstance(link, list) and link else str(link) for link in links]

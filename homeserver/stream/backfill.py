@@ -1,0 +1,269 @@
+"""History that only other servers have: fetched when somebody reads up to where ours ends.
+
+Rules of this file: an event of the past is judged by its auth events (check 4); it changes no
+state. It gets a place below what refers to it, above what is older.
+server-server-api#get_matrixfederationv1backfillroomid
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from homeserver.clock import Clock
+from homeserver.errors import MatrixError, Unavailable
+from homeserver.lru_cache import LruCache
+from homeserver.protocol.auth_rules import StateKey, may_redact
+from homeserver.protocol.events import Event
+from homeserver.protocol.power_levels import power_levels_of
+from homeserver.remote.client import Terms, path_to
+from homeserver.store import backward_extremities as gap_store
+from homeserver.store.database import Connection, Database
+from homeserver.store.events import LOWEST_ORDER, ORDER_STEP, EventRow, Flag
+from homeserver.stream.changes import EventChange
+from homeserver.stream.event_sources import CREATE, EventSource
+from homeserver.stream.gaps import Gaps
+from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.outliers import passes_auth_events
+from homeserver.stream.receive import in_order
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.writer import StreamWriter
+
+AT_LEAST = 100
+MAX_EVENTS = 500
+MAX_SERVERS = 3
+MAX_STARTS = 20
+AGAIN_MS = 60_000
+"""A gap that nobody could fill is not asked about again before that."""
+TERMS = Terms(seconds=20.0, max_bytes=64 * 1024 * 1024)
+POWER_LEVELS: StateKey = ("m.room.power_levels", "")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where events are put: the orders below `before`, in steps of `step`."""
+
+    before: int
+    step: int
+
+
+class Backfill:
+    """Fetches history of rooms that we are in."""
+
+    def __init__(
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        writer: StreamWriter,
+        gaps: Gaps,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._rooms = rooms
+        self._writer = writer
+        self._gaps = gaps
+        self._clock = clock
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._failed: LruCache[str, int] = LruCache(1000)
+
+    async def more_history(self, room: LiveRoom, order: int, limit: int) -> bool:
+        """Fetch about `limit` events of a room from below an order; were there any?"""
+        lock = self._locks.setdefault(room.room_id, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._fill(room, order, limit)
+        finally:
+            if not lock.locked():
+                self._locks.pop(room.room_id, None)
+
+    async def _fill(self, room: LiveRoom, order: int, limit: int) -> bool:
+        async with self._database.connection() as connection:
+            gaps = await gap_store.between(connection, room.number, LOWEST_ORDER, order)
+        now = self._clock()
+        starts = [id_ for id_, _ in gaps if now - (self._failed.get(id_) or 0) > AGAIN_MS]
+        starts = starts[:MAX_STARTS]
+        if not starts:
+            return False
+        wanted = max(AT_LEAST, min(limit, MAX_EVENTS))
+        for server in self._servers(room):
+            events = await self._ask(room, server, starts, wanted)
+            if not events:
+                continue
+            if await self._take(room, server, events, min(o for _, o in gaps)):
+                return True
+        for event_id in starts:
+            self._failed.put(event_id, now)
+        return False
+
+    def _servers(self, room: LiveRoom) -> list[str]:
+        ours = room.joined_servers.keys() - {self._gaps.server_name}
+        ranked = [name for name, _ in room.joined_servers.most_common() if name in ours]
+        return ranked[:MAX_SERVERS]
+
+    async def _ask(
+        self, room: LiveRoom, server: str, starts: Sequence[str], limit: int
+    ) -> list[Event]:
+        """The events that lead back from the starts, checked 1 to 3, the newest first."""
+        query = [*(("v", event_id) for event_id in starts), ("limit", str(limit))]
+        path = path_to("/_matrix/federation/v1/backfill", room.room_id, query=query)
+        try:
+            answer = await self._gaps.client.get(server, path, TERMS)
+        except MatrixError as error:
+            log.info("no history", room_id=room.room_id, server=server, reason=error.message)
+            return []
+        pdus = answer.get("pdus")
+        pdus = pdus[:MAX_EVENTS] if isinstance(pdus, list) else []
+        verified = await self._gaps.verifier.verify(pdus, room.rules, room.room_id)
+        return _connected(starts, {event.event_id: event for event in verified.events})
+
+    async def _take(
+        self, room: LiveRoom, server: str, events: Sequence[Event], before: int
+    ) -> bool:
+        """Store what we don't have; was there any?"""
+        coming = {event.event_id for event in events}
+        cited = {id_ for event in events for id_ in event.auth_events}
+        missing = cited - coming - (await self._gaps.known(room, cited)).keys()
+        for event in events:
+            if not missing.isdisjoint(event.auth_events):
+                await self._gaps.fetch_auth(server, room, event.event_id)
+                missing -= (await self._gaps.known(room, missing)).keys()
+        async with room.lock:
+            if room.dropped:
+                raise Unavailable("The room is being read again. Try again in a moment.")
+            async with self._database.connection() as connection:
+                changes = await self._changes(room, connection, events, before)
+            if not changes:
+                return False
+            committed = self._writer.submit(*changes)
+        await committed
+        return True
+
+    async def _changes(
+        self, room: LiveRoom, connection: Connection, events: Sequence[Event], before: int
+    ) -> list[EventChange]:
+        source = EventSource(self._rooms, room, connection)
+        await source.load([event.event_id for event in events])
+        cited = {id_ for e in events for id_ in (*e.auth_events, *e.prev_events)}
+        cited.update(event.redacts for event in events if event.redacts is not None)
+        if room.rules.room_id_is_create_event_id:
+            cited.add("$" + room.room_id[1:])
+        await source.load(cited)
+        older = await gap_store.highest_below(connection, room.number, before)
+        place = _place_between(older, before, len(events))
+        if place is None:
+            return []
+        return self._judge(room, source, events, place)
+
+    def _judge(
+        self, room: LiveRoom, source: EventSource, events: Sequence[Event], place: _Place
+    ) -> list[EventChange]:
+        """No await in here: numbers are given out. Older events are judged first."""
+        orders = {
+            event.event_id: place.before - (index + 1) * place.step
+            for index, event in enumerate(events)
+        }
+        changes = []
+        for event in in_order(events):
+            known = source.find(event.event_id)
+            if known is not None and not known.flags & Flag.OUTLIER:
+                continue
+            auth = [source.find(id_) for id_ in event.auth_events]
+            found = [stored for stored in auth if stored is not None]
+            if len(found) < len(auth):
+                continue
+            change = self._change(room, source, event, found, orders[event.event_id])
+            room.pending[event.event_id] = change.stored
+            source.hold(change.stored)
+            changes.append(change)
+        return changes
+
+    def _change(
+        self,
+        room: LiveRoom,
+        source: EventSource,
+        event: Event,
+        auth: Sequence[StoredEvent],
+        order: int,
+    ) -> EventChange:
+        known = source.find(event.event_id)
+        create = None
+        if room.rules.room_id_is_create_event_id:
+            create = source.find("$" + room.room_id[1:])
+        accepted = passes_auth_events(event, [stored.event for stored in auth], create)
+        position = self._writer.allocate()
+        row = EventRow(
+            number=position if known is None else known.number,
+            room_number=room.number,
+            timeline_order=order if accepted else None,
+            event_id=event.event_id,
+            type=event.type,
+            state_key=event.state_key,
+            sender=event.sender,
+            origin_server_ts=event.origin_server_ts,
+            state_group=None,
+            replaces=None,
+            auth_events=tuple(stored.number for stored in auth),
+            flags=0 if accepted else int(Flag.REJECTED),
+            redacted_by=None if known is None else known.redacted_by,
+            json=event.json,
+        )
+        stored = StoredEvent(row, room.rules, event if accepted else event.as_rejected())
+        if known is not None:
+            stored.redaction = known.redaction
+        prev = [(id_, source.find(id_)) for id_ in event.prev_events]
+        return EventChange(
+            position=position,
+            room_id=room.room_id,
+            row=row,
+            stored=stored,
+            head=None,
+            in_timeline=False,
+            redacts=_redacts(event, source, auth, create) if accepted else None,
+            was_outlier=known is not None,
+            missing=tuple(id_ for id_, one in prev if one is None or one.flags & Flag.OUTLIER),
+            fills_gap=True,
+        )
+
+
+def _connected(starts: Iterable[str], events: Mapping[str, Event]) -> list[Event]:
+    """The events that are reached from the starts by prev_events, the newest first."""
+    reached: dict[str, Event] = {}
+    stack = [event_id for event_id in starts if event_id in events]
+    while stack:
+        event_id = stack.pop()
+        if event_id not in reached:
+            reached[event_id] = events[event_id]
+            stack.extend(id_ for id_ in events[event_id].prev_events if id_ in events)
+    return in_order(reached.values())[::-1]
+
+
+def _place_between(older: int | None, before: int, count: int) -> _Place | None:
+    """Room for so many events below `before`, and above `older` if there is something older."""
+    if older is None:
+        return _Place(before // ORDER_STEP * ORDER_STEP, ORDER_STEP)
+    step = min(16, (before - older) // (count + 1))
+    return _Place(before, step) if step else None
+
+
+def _redacts(
+    event: Event,
+    source: EventSource,
+    auth: Sequence[StoredEvent],
+    create: StoredEvent | None,
+) -> str | None:
+    """What a redaction of the past takes effect on, by the power levels that it cites."""
+    if event.type != "m.room.redaction" or event.redacts is None:
+        return None
+    target = source.find(event.redacts)
+    by_key = {stored.event.key: stored.event for stored in auth}
+    start = by_key.get(CREATE) or (None if create is None else create.event)
+    if target is None or start is None or target.event.room_id != event.room_id:
+        return None
+    power = power_levels_of(event.rules, start, by_key.get(POWER_LEVELS))
+    return event.redacts if may_redact(event, target.event, power) else None

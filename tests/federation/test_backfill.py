@@ -1,0 +1,46 @@
+"""History from before we joined."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.federation.conftest import StartServers
+from tests.support.client import Client, bodies
+
+
+async def all_messages(client: Client, room_id: str, limit: int = 30) -> list[str]:
+    """The texts of a room's history, the newest first."""
+    texts: list[str] = []
+    query = {"limit": str(limit)}
+    for _ in range(30):
+        page = await client.messages(room_id, **query)
+        texts += bodies(page["chunk"])
+        if "end" not in page:
+            return texts
+        query["from"] = page["end"]
+    raise AssertionError("the history does not end")
+
+
+@pytest.mark.parametrize("version", ["1", "11", "12"])
+async def test_history_is_read_to_its_beginning(start_servers: StartServers, version: str) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat", room_version=version)
+    for number in range(120):
+        await alice.send(room_id, f"{number}")
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    await bob.send(room_id, "here")
+    texts = await all_messages(bob, room_id)
+    assert texts == ["here", *(f"{number}" for number in reversed(range(120)))]
+    assert await all_messages(bob, room_id, 50) == texts
+
+
+async def test_history_that_was_for_members_only_stays_hidden(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    joined = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room_id = await alice.create_room(preset="public_chat", initial_state=[joined])
+    await alice.send(room_id, "secret")
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    await bob.send(room_id, "here")
+    assert await all_messages(bob, room_id) == ["here"]
