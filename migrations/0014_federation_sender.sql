@@ -14,3 +14,12 @@ CREATE TABLE federation_behind (
 -- which rooms a server takes part in
 CREATE INDEX memberships_remote_server ON memberships (substr(user_id, strpos(user_id, ':') + 1))
     WHERE NOT is_local;
+
+-- Where our history of a room begins anew (we joined it): the history visibility that held before that event. Below it
+-- the same holds, as far as no event that we fetched says otherwise.
+CREATE TABLE visibility_starts (
+    room_number    bigint NOT NULL,
+    timeline_order bigint NOT NULL,       -- of the event before which it held
+    visibility     text NOT NULL,
+    PRIMARY KEY (room_number, timeline_order)
+);

@@ -28,6 +28,40 @@ class _Pdu(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Pdu).decode
 
 
+@dataclass(frozen=True, slots=True)
+class VisibilityStart:
+    """The history visibility that held before the event at an order, where history begins anew."""
+
+    room_number: int
+    timeline_order: int
+    visibility: str
+
+
+async def put_starts(connection: Connection, starts: Sequence[VisibilityStart]) -> None:
+    await connection.execute(
+        """
+        INSERT INTO visibility_starts (room_number, timeline_order, visibility)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[])
+        ON CONFLICT DO NOTHING
+        """,
+        [start.room_number for start in starts],
+        [start.timeline_order for start in starts],
+        [start.visibility for start in starts],
+    )
+
+
+async def starts(connection: Connection, room_numbers: Sequence[int]) -> list[VisibilityStart]:
+    """Of these rooms, in the order of the timeline."""
+    records = await connection.fetch(
+        """
+        SELECT room_number, timeline_order, visibility FROM visibility_starts
+        WHERE room_number = ANY($1::bigint[]) ORDER BY timeline_order
+        """,
+        list(room_numbers),
+    )
+    return [VisibilityStart(*record) for record in records]
+
+
 async def deciding_events(
     connection: Connection, room_numbers: Sequence[int], user_id: str
 ) -> list[DecidingEvent]:

@@ -51,7 +51,8 @@ class EventChange:
     `in_timeline`: followers are told of it (not an outlier, rejected or soft-failed).
     `redacts`: the event id whose redaction this event brings into effect. `was_outlier`: the event
     is in the database already, and now gets its place. `missing`: those of its prev_events that we
-    lack; `fills_gap`: others may have lacked it.
+    lack; `fills_gap`: others may have lacked it. `visibility_before`: the history visibility where
+    our history begins with it.
     """
 
     position: int
@@ -69,6 +70,7 @@ class EventChange:
     was_outlier: bool = False
     missing: tuple[str, ...] = ()
     fills_gap: bool = False
+    visibility_before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

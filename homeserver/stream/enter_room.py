@@ -18,6 +18,7 @@ from immutables import Map
 from homeserver.errors import BadGateway
 from homeserver.protocol.auth_rules import check_event
 from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.history_visibility import visibility_of
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.store import events as event_store
@@ -211,6 +212,7 @@ class RoomEntry:
         room.pending[join.event_id] = stored
         room.pending_members.update((one.user_id, one) for one in memberships)
         room.auth_graph = None
+        visibility = checked.state.get(("m.room.history_visibility", ""))
         missing = [id_ for id_ in join.prev_events if not _is_placed(known.get(id_))]
         return EventChange(
             position=position,
@@ -232,6 +234,7 @@ class RoomEntry:
             was_outlier=join.event_id in known,
             missing=tuple(missing),
             fills_gap=True,
+            visibility_before=visibility_of(None if visibility is None else visibility.content),
         )
 
 

@@ -21,8 +21,10 @@ from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
 from homeserver.store import thread_subscriptions as thread_subscription_store
 from homeserver.store import to_device as to_device_store
+from homeserver.store import visibility as visibility_store
 from homeserver.store.database import Connection
 from homeserver.store.device_lists import DeviceListRow
+from homeserver.store.visibility import VisibilityStart
 from homeserver.stream.changes import (
     AccountDataChange,
     DeviceListChange,
@@ -81,6 +83,13 @@ async def _write_gaps(connection: Connection, changes: Sequence[EventChange]) ->
     filled = [change.stored.event_id for change in changes if change.fills_gap]
     if filled:
         await gap_store.delete(connection, filled)
+    starts = [
+        VisibilityStart(c.row.room_number, c.row.timeline_order, c.visibility_before)
+        for c in changes
+        if c.visibility_before is not None and c.row.timeline_order is not None
+    ]
+    if starts:
+        await visibility_store.put_starts(connection, starts)
     missing = [
         (change.row.room_number, event_id, change.row.timeline_order)
         for change in changes
@@ -190,6 +199,7 @@ def is_one_statement(changes: Sequence[Any]) -> bool:
             and not change.was_outlier
             and not change.missing
             and not change.fills_gap
+            and change.visibility_before is None
             and relation_row(change) is None
             for change in changes
         )

@@ -13,6 +13,9 @@ from homeserver.protocol.history_visibility import (
     membership_of,
     visibility_of,
 )
+from homeserver.protocol.history_visibility import (
+    Visibility as VisibilityName,
+)
 from homeserver.store import visibility as visibility_store
 from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP
@@ -44,10 +47,26 @@ class Visibility:
             return {}
         async with self._database.connection() as connection:
             rows = await visibility_store.deciding_events(connection, list(wanted), user_id)
+            starts = await visibility_store.starts(connection, list(wanted))
         changes: dict[str, list[Change]] = {room_id: [] for room_id in wanted.values()}
         for row in rows:
             changes[wanted[row.room_number]].append(_change(row))
-        return {room_id: VisibleHistory(found) for room_id, found in changes.items()}
+        begun = {wanted[start.room_number] for start in starts}
+        for start in starts:
+            found = changes[wanted[start.room_number]]
+            # Just before the event, between the orders of two events.
+            visibility = visibility_of({"history_visibility": start.visibility})
+            found.append(Change(start.timeline_order - 1, visibility=visibility))
+            found.sort(key=lambda change: change.position)
+        return {
+            room_id: VisibleHistory(found, _first(found) if room_id in begun else "shared")
+            for room_id, found in changes.items()
+        }
+
+
+def _first(changes: Iterable[Change]) -> VisibilityName:
+    """What held in the oldest history that we have: what the first to say anything says."""
+    return next((c.visibility for c in changes if c.visibility is not None), "shared")
 
 
 def _change(row: visibility_store.DecidingEvent) -> Change:

@@ -44,3 +44,17 @@ async def test_history_that_was_for_members_only_stays_hidden(start_servers: Sta
     await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
     await bob.send(room_id, "here")
     assert await all_messages(bob, room_id) == ["here"]
+
+
+async def test_history_for_members_only_is_hidden_however_little_of_it_we_have(
+    start_servers: StartServers,
+) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    joined = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room_id = await alice.create_room(preset="public_chat", initial_state=[joined])
+    for number in range(150):  # the event that says so is further away than one request reaches
+        await alice.send(room_id, f"secret {number}")
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    page = await bob.messages(room_id, limit="20")
+    assert bodies(page["chunk"]) == []
