@@ -76,12 +76,21 @@ class RemoteMedia:
         if not isinstance(part, BodyPartReader):
             raise BadGateway("The other server sent no second part")
         if location := part.headers.get("Location"):
-            # "a `Location` header to redirect the caller to where the media can be retrieved"
-            redirected = await stack.enter_async_context(self._redirected.get(location))
-            if redirected.status != 200:
-                raise BadGateway("The other server redirected to where nothing is")
-            return _file({**part.headers, **redirected.headers}, redirected.content.iter_any())
+            return await self._redirected_to(stack, part.headers, location)
         return _file(part.headers, _chunks(part))
+
+    async def _redirected_to(
+        self, stack: AsyncExitStack, headers: Mapping[str, str], location: str
+    ) -> RemoteFile:
+        """What a part's Location header leads to, "where the media can be retrieved"."""
+        try:
+            redirected = await stack.enter_async_context(self._redirected.get(location))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            # Not the fault of the server that named it: it stays reachable.
+            raise BadGateway("What the other server redirected to can't be fetched") from error
+        if redirected.status != 200:
+            raise BadGateway("The other server redirected to where nothing is")
+        return _file({**headers, **redirected.headers}, redirected.content.iter_any())
 
 
 @contextmanager

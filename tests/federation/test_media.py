@@ -265,6 +265,8 @@ async def test_a_redirect_does_not_lead_into_our_network(
     answer = await download(alice, f"mxc://{peer.server_name}/abc")
     assert answer.status == 502
     assert peer.asked("/cdn/") == 0
+    peer.answer("GET", DOWNLOAD, answering(parts(b"still there")))
+    assert (await download(alice, f"mxc://{peer.server_name}/def")).body == b"still there"
 
 
 async def test_our_media_are_served_as_parts(server: RunningServer, peer: Peer) -> None:

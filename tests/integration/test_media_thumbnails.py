@@ -7,13 +7,14 @@ import io
 import struct
 import zlib
 
-import pytest
 from PIL import Image
 
 from tests.conftest import StartServer
 from tests.support.media import (
+    AUTHED,
     animation,
     download,
+    get,
     media_folder,
     picture,
     stored_files,
@@ -25,40 +26,38 @@ from tests.support.server import RunningServer
 MOVING = {"animated": "true"}
 
 
-@pytest.mark.parametrize(
-    ("method", "asked", "size"),
-    [
-        ("crop", (32, 32), (32, 32)),
-        ("crop", (96, 96), (96, 96)),
-        ("crop", (40, 40), (96, 96)),
-        ("crop", (200, 200), (240, 240)),
-        ("scale", (320, 240), (320, 160)),
-        ("scale", (640, 480), (640, 320)),
-        ("scale", (800, 600), (800, 400)),
-        ("scale", (1, 1), (320, 160)),
-        ("crop", (320, 240), (320, 240)),
-        ("scale", (1500, 1500), (1000, 500)),
-        ("crop", (5000, 5000), (1000, 500)),
-    ],
-)
-async def test_a_picture_is_scaled_or_cropped(
-    server: RunningServer, method: str, asked: tuple[int, int], size: tuple[int, int]
-) -> None:
+FRAMES = [
+    ("crop", (32, 32), (32, 32)),
+    ("crop", (96, 96), (96, 96)),
+    ("crop", (40, 40), (96, 96)),
+    ("crop", (200, 200), (240, 240)),
+    ("scale", (320, 240), (320, 160)),
+    ("scale", (640, 480), (640, 320)),
+    ("scale", (800, 600), (800, 400)),
+    ("scale", (1, 1), (320, 160)),
+    ("crop", (320, 240), (320, 240)),
+    ("scale", (1500, 1500), (1000, 500)),
+    ("crop", (5000, 5000), (1000, 500)),
+]
+
+
+async def test_a_picture_is_scaled_or_cropped(server: RunningServer) -> None:
     alice = await server.user()
-    mxc = await upload(alice, picture(1000, 500), "image/png")
-    answer = await thumbnail(alice, mxc, *asked, method)
-    assert answer.status == 200
-    image = answer.image()
-    assert image.size == size
-    assert answer.headers["Content-Type"] == f"image/{str(image.format).lower()}"
-    assert answer.headers["Content-Disposition"].startswith("inline")
-    assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
-    left, right = (
-        image.convert("RGB").getpixel((1, 1)),
-        image.convert("RGB").getpixel((size[0] - 2, size[1] - 2)),
-    )
-    assert isinstance(left, tuple) and isinstance(right, tuple)
-    assert left[0] > 200 > 50 > left[2] and right[2] > 200 > 50 > right[0]
+    for method, asked, size in FRAMES:
+        mxc = await upload(alice, picture(1000, 500), "image/png")
+        answer = await thumbnail(alice, mxc, *asked, method)
+        assert answer.status == 200
+        image = answer.image()
+        assert image.size == size
+        assert answer.headers["Content-Type"] == f"image/{str(image.format).lower()}"
+        assert answer.headers["Content-Disposition"].startswith("inline")
+        assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
+        left, right = (
+            image.convert("RGB").getpixel((1, 1)),
+            image.convert("RGB").getpixel((size[0] - 2, size[1] - 2)),
+        )
+        assert isinstance(left, tuple) and isinstance(right, tuple)
+        assert left[0] > 200 > 50 > left[2] and right[2] > 200 > 50 > right[0]
 
 
 async def test_a_small_picture_is_its_own_thumbnail(server: RunningServer) -> None:
@@ -77,25 +76,31 @@ async def test_a_narrow_picture_is_cropped_without_growing(server: RunningServer
     assert (await thumbnail(alice, mxc, 96, 96, "crop")).image().size == (50, 50)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF"])
-async def test_the_usual_formats_are_understood(server: RunningServer, kind: str) -> None:
-    alice = await server.user()
-    mxc = await upload(alice, picture(400, 400, kind))
-    answer = await thumbnail(alice, mxc, 96, 96)
-    assert answer.image().size == (96, 96)
-    assert answer.headers["Content-Type"] in {"image/jpeg", "image/png"}
+FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF"]
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "P", "CMYK", "I;16", "1"])
-async def test_the_modes_of_pictures_are_understood(server: RunningServer, mode: str) -> None:
+async def test_the_usual_formats_are_understood(server: RunningServer) -> None:
     alice = await server.user()
-    out = io.BytesIO()
-    Image.new(mode, (400, 300)).save(out, "JPEG" if mode == "CMYK" else "PNG")
-    mxc = await upload(alice, out.getvalue())
-    answer = await thumbnail(alice, mxc, 320, 240, "scale")
-    assert answer.image().size == (320, 240)
-    has_alpha = mode in {"RGBA", "LA"}
-    assert answer.headers["Content-Type"] == ("image/png" if has_alpha else "image/jpeg")
+    for kind in FORMATS:
+        mxc = await upload(alice, picture(400, 400, kind))
+        answer = await thumbnail(alice, mxc, 96, 96)
+        assert answer.image().size == (96, 96)
+        assert answer.headers["Content-Type"] in {"image/jpeg", "image/png"}
+
+
+MODES = ["RGBA", "LA", "L", "P", "CMYK", "I;16", "1"]
+
+
+async def test_the_modes_of_pictures_are_understood(server: RunningServer) -> None:
+    alice = await server.user()
+    for mode in MODES:
+        out = io.BytesIO()
+        Image.new(mode, (400, 300)).save(out, "JPEG" if mode == "CMYK" else "PNG")
+        mxc = await upload(alice, out.getvalue())
+        answer = await thumbnail(alice, mxc, 320, 240, "scale")
+        assert answer.image().size == (320, 240)
+        has_alpha = mode in {"RGBA", "LA"}
+        assert answer.headers["Content-Type"] == ("image/png" if has_alpha else "image/jpeg")
 
 
 async def test_a_picture_is_turned_as_its_camera_says(server: RunningServer) -> None:
@@ -110,16 +115,19 @@ async def test_a_picture_is_turned_as_its_camera_says(server: RunningServer) -> 
     assert isinstance(red, tuple) and red[0] > 200
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-async def test_moving_pictures_move_only_if_asked_to(server: RunningServer, kind: str) -> None:
+MOVING_FORMATS = ["GIF", "WEBP", "PNG"]
+
+
+async def test_moving_pictures_move_only_if_asked_to(server: RunningServer) -> None:
     alice = await server.user()
-    mxc = await upload(alice, animation(400, 400, kind))
-    moving = await thumbnail(alice, mxc, 96, 96, query=MOVING)
-    assert moving.headers["Content-Type"] == "image/webp"
-    assert getattr(moving.image(), "n_frames", 1) == 3
-    for query in ({}, {"animated": "false"}):
-        still = await thumbnail(alice, mxc, 96, 96, "crop", query=query)
-        assert getattr(still.image(), "n_frames", 1) == 1
+    for kind in MOVING_FORMATS:
+        mxc = await upload(alice, animation(400, 400, kind))
+        moving = await thumbnail(alice, mxc, 96, 96, query=MOVING)
+        assert moving.headers["Content-Type"] == "image/webp"
+        assert getattr(moving.image(), "n_frames", 1) == 3
+        for query in ({}, {"animated": "false"}):
+            still = await thumbnail(alice, mxc, 96, 96, "crop", query=query)
+            assert getattr(still.image(), "n_frames", 1) == 1
 
 
 async def test_a_small_moving_picture_does_not_move_unasked(server: RunningServer) -> None:
@@ -138,25 +146,23 @@ async def test_a_still_picture_can_be_asked_for_as_moving(server: RunningServer)
     assert (await thumbnail(alice, mxc, query=MOVING)).headers["Content-Type"] == "image/jpeg"
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"width": "0", "height": "10"},
-        {"width": "-5", "height": "10"},
-        {"width": "1.5", "height": "10"},
-        {"width": "x", "height": "10"},
-        {"width": "10"},
-        {"width": "10", "height": "10", "method": "stretch"},
-        {"width": "10", "height": "10", "animated": "maybe"},
-    ],
-)
-async def test_senseless_sizes_are_refused(server: RunningServer, query: dict[str, str]) -> None:
-    from tests.support.media import AUTHED, get
+SENSELESS = [
+    {"width": "0", "height": "10"},
+    {"width": "-5", "height": "10"},
+    {"width": "1.5", "height": "10"},
+    {"width": "x", "height": "10"},
+    {"width": "10"},
+    {"width": "10", "height": "10", "method": "stretch"},
+    {"width": "10", "height": "10", "animated": "maybe"},
+]
 
+
+async def test_senseless_sizes_are_refused(server: RunningServer) -> None:
     alice = await server.user()
-    mxc = await upload(alice, picture(100, 100))
-    answer = await get(alice, f"{AUTHED}/thumbnail/{mxc.removeprefix('mxc://')}", query)
-    assert answer.status == 400
+    for query in SENSELESS:
+        mxc = await upload(alice, picture(100, 100))
+        answer = await get(alice, f"{AUTHED}/thumbnail/{mxc.removeprefix('mxc://')}", query)
+        assert answer.status == 400
 
 
 def png_of(width: int, height: int, rows: int = 0) -> bytes:
@@ -202,33 +208,36 @@ async def test_a_film_of_very_many_pixels_stands_still(start_server: StartServer
     assert getattr(answer.image(), "n_frames", 1) == 1
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
-async def test_truncated_pictures_are_refused(server: RunningServer, kind: str) -> None:
-    alice = await server.user()
-    noise = Image.effect_noise((400, 400), 100).convert("RGB")
-    out = io.BytesIO()
-    noise.save(out, kind)
-    for length in (20, len(out.getvalue()) // 2):
-        answer = await thumbnail(alice, await upload(alice, out.getvalue()[:length]))
-        assert (answer.status, answer.errcode) == (400, "M_UNKNOWN")
+STILL_FORMATS = ["JPEG", "PNG", "GIF", "WEBP"]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"not a picture",
-        b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>",
-        b"%PDF-1.7",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
-    ],
-)
-async def test_what_is_no_picture_has_no_thumbnail(server: RunningServer, data: bytes) -> None:
+async def test_truncated_pictures_are_refused(server: RunningServer) -> None:
     alice = await server.user()
-    mxc = await upload(alice, data, "image/png")
-    for _ in range(2):
-        answer = await thumbnail(alice, mxc)
-        assert (answer.status, answer.errcode) == (400, "M_UNKNOWN")
+    for kind in STILL_FORMATS:
+        noise = Image.effect_noise((400, 400), 100).convert("RGB")
+        out = io.BytesIO()
+        noise.save(out, kind)
+        for length in (20, len(out.getvalue()) // 2):
+            answer = await thumbnail(alice, await upload(alice, out.getvalue()[:length]))
+            assert (answer.status, answer.errcode) == (400, "M_UNKNOWN")
+
+
+NO_PICTURES = [
+    b"",
+    b"not a picture",
+    b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>",
+    b"%PDF-1.7",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+]
+
+
+async def test_what_is_no_picture_has_no_thumbnail(server: RunningServer) -> None:
+    alice = await server.user()
+    for data in NO_PICTURES:
+        mxc = await upload(alice, data, "image/png")
+        for _ in range(2):
+            answer = await thumbnail(alice, mxc)
+            assert (answer.status, answer.errcode) == (400, "M_UNKNOWN")
 
 
 async def test_a_thumbnail_is_made_once_for_all_who_wait(server: RunningServer) -> None:

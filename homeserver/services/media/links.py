@@ -21,6 +21,7 @@ from homeserver.store.media_links import Link, Seen
 
 PERIOD_SECONDS = 2.0
 BATCH = 500
+POSITIONS_AT_ONCE = 20_000
 
 log = structlog.get_logger()
 
@@ -54,10 +55,10 @@ class Links:
 
     async def _step(self) -> None:
         """Look through the next batch of events."""
-        upto = self._newest()
         deleted: list[Mxc] = []
         async with self._ground.database.transaction() as connection:
             after = await media_links.position(connection)
+            upto = min(self._newest(), after + POSITIONS_AT_ONCE)
             events = await media_links.events_between(connection, after, upto, BATCH)
             if len(events) == BATCH:
                 upto = events[-1].number
