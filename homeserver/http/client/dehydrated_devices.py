@@ -7,7 +7,7 @@ import msgspec
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
-from homeserver.services.encryption.dehydrated_devices import Dehydrated
+from homeserver.services.encryption.dehydrated_devices import PER_PAGE, Dehydrated
 
 endpoints = Endpoints(versions=("unstable/org.matrix.msc3814.v1",))
 
@@ -46,7 +46,10 @@ async def dehydrated_device_events(call: Call, device_id: str, body: PageBody) -
 
 @endpoints.get("/dehydrated_device/{device_id}/events", auth=Auth.USER)
 async def get_dehydrated_device_events(call: Call, device_id: str) -> JsonObject:
-    """MSC3814: the same, as its later drafts have it."""
-    return await call.parts.encryption.dehydrated_devices.events(
-        call.requester.user_id, device_id, call.query("next_batch")
+    """MSC3814: the same, as its later drafts have it: no `next_batch` on the last page."""
+    page = await call.parts.encryption.dehydrated_devices.events(
+        call.requester.user_id, device_id, call.query("from")
     )
+    if len(page["events"]) < PER_PAGE:
+        del page["next_batch"]
+    return page
