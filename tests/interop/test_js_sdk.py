@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tests.support.js_client import JsClients
 from tests.support.server import RunningServer
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("node")]
-
-
-@pytest.fixture
-async def js() -> AsyncIterator[JsClients]:
-    clients = JsClients()
-    await clients.start()
-    yield clients
-    await clients.stop()
 
 
 async def test_two_users_with_two_devices_each(server: RunningServer, js: JsClients) -> None:
