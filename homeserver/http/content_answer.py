@@ -81,6 +81,11 @@ async def parts_answer(request: BaseRequest, content: Content, boundary: str) ->
     return await _stream(request, response, pieces())
 
 
+def thumbnail_name(content: Content) -> str:
+    """`thumbnail.png` and the like."""
+    return f"thumbnail.{content.content_type.rpartition('/')[2]}"
+
+
 def _range(request: BaseRequest, etag: str | None) -> str | None:
     """The Range header, unless If-Range says that it is about another content."""
     condition = request.headers.get("If-Range")

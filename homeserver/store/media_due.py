@@ -11,10 +11,14 @@ from homeserver.store.media import SELECT_MEDIA, MediaRow
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which media are listed; what is None doesn't matter."""
+    """Which media are listed; what is None doesn't matter.
+
+    `not_of` is the server whose media are left out (ours: the copies of all others' are listed).
+    """
 
     user_id: str | None = None
     server_name: str | None = None
+    not_of: str | None = None
     created_before: int | None = None
     last_used_before: int | None = None
     larger_than: int | None = None
@@ -131,13 +135,15 @@ async def find_all(connection: Connection, page: Page) -> list[MediaRow]:
           AND ($3::bigint IS NULL OR m.created_at < $3)
           AND ($4::bigint IS NULL OR m.last_used_at < $4)
           AND ($5::bigint IS NULL OR f.size > $5)
-        ORDER BY m.created_at DESC, m.media_id LIMIT $6 OFFSET $7
+          AND ($6::text IS NULL OR m.server_name <> $6)
+        ORDER BY m.created_at DESC, m.media_id LIMIT $7 OFFSET $8
         """,
         page.user_id,
         page.server_name,
         page.created_before,
         page.last_used_before,
         page.larger_than,
+        page.not_of,
         page.limit,
         page.offset,
     )

@@ -94,6 +94,19 @@ async def delete(connection: Connection, event_ids: list[str]) -> list[Link]:
     return [Link(row[0], Mxc(row[1], row[2]), row[3]) for row in rows]
 
 
+async def of_room(connection: Connection, room_id: str) -> list[Mxc]:
+    """The media of a room's (unencrypted) events."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT l.server_name, l.media_id
+        FROM rooms r JOIN events e USING (room_number) JOIN media_links l USING (event_id)
+        WHERE r.room_id = $1
+        """,
+        room_id,
+    )
+    return [Mxc(**row) for row in rows]
+
+
 async def deletable(connection: Connection, links: list[Link], ours: str) -> list[Mxc]:
     """Of media whose links are gone, those that may go too.
 

@@ -110,6 +110,20 @@ async def test_an_avatar_stays_when_a_membership_is_redacted(server: RunningServ
     assert (await download(alice, avatar)).status == 200
 
 
+async def test_the_media_of_a_room_are_known(server: RunningServer) -> None:
+    alice = await server.user()
+    room_id, other = await alice.create_room(), await alice.create_room()
+    mxcs = [await upload(alice, bytes([i])) for i in range(3)]
+    marker = await upload(alice, b"marker")
+    for mxc in mxcs[:2]:
+        await send_picture(alice, room_id, mxc)
+    await send_picture(alice, other, mxcs[2])
+    await alice.redact(other, await send_picture(alice, other, marker))
+    await eventually(lambda: len(stored_files(server)) == 3)
+    async with at(server, now_ms) as media:
+        assert {str(mxc) for mxc in await media.retention.of_room(room_id)} == set(mxcs[:2])
+
+
 async def test_redacted_media_can_be_kept(start_server: StartServer) -> None:
     server = await start_server(media={"delete_redacted": False})
     alice = await server.user()
@@ -258,6 +272,8 @@ async def test_media_are_listed_for_admins(server: RunningServer) -> None:
         assert {row.size for row in rows} == {20, 30}
         rows = await media.retention.find_all(Page(limit=1, offset=3))
         assert len(rows) == 1
+        assert await media.retention.find_all(Page(not_of="hs.test")) == []
+        assert len(await media.retention.find_all(Page(not_of="else.test"))) == 4
         totals = await media.retention.totals(10, 0)
         assert [(t.user_id, t.count, t.bytes) for t in totals] == [
             ("@alice:hs.test", 3, 60),

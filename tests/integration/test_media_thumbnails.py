@@ -50,7 +50,7 @@ async def test_a_picture_is_scaled_or_cropped(server: RunningServer) -> None:
         image = answer.image()
         assert image.size == size
         assert answer.headers["Content-Type"] == f"image/{str(image.format).lower()}"
-        assert answer.headers["Content-Disposition"].startswith("inline")
+        assert answer.file_name == f"thumbnail.{str(image.format).lower()}"
         assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
         left, right = (
             image.convert("RGB").getpixel((1, 1)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from homeserver.errors import InvalidParam, NotFound
 from homeserver.http.call import Call
-from homeserver.http.content_answer import content_answer
+from homeserver.http.content_answer import content_answer, thumbnail_name
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.media_query import frame_of, timeout_ms
 from homeserver.protocol.mxc import Mxc, checked_mxc
@@ -42,7 +42,7 @@ async def thumbnail(call: Call, server_name: str, media_id: str) -> Any:
     wanted = Wanted(timeout_ms(call))
     mxc = _mxc(server_name, media_id)
     content = await call.parts.media.thumbnails.open(mxc, frame_of(call), wanted)
-    return await content_answer(call.request, content, "thumbnail")
+    return await content_answer(call.request, content, thumbnail_name(content))
 
 
 @endpoints.get(
@@ -79,7 +79,7 @@ async def old_thumbnail(call: Call, server_name: str, media_id: str) -> Any:
     mxc = _mxc(server_name, media_id)
     wanted = _wanted_by_anyone(call, mxc)
     content = await call.parts.media.thumbnails.open(mxc, frame_of(call), wanted)
-    return await content_answer(call.request, content, "thumbnail")
+    return await content_answer(call.request, content, thumbnail_name(content))
 
 
 def _wanted_by_anyone(call: Call, mxc: Mxc) -> Wanted:

@@ -16,7 +16,7 @@ from homeserver.protocol.mxc import Mxc
 from homeserver.services.media.contents import Contents
 from homeserver.services.media.ground import Ground
 from homeserver.services.media.hot import HotFiles
-from homeserver.store import media, media_due, media_files
+from homeserver.store import media, media_due, media_files, media_links
 from homeserver.store.database import Connection
 from homeserver.store.media import MediaRow
 from homeserver.store.media_due import Page, UserTotal
@@ -106,6 +106,11 @@ class Retention:
         """A page of all media, the newest first, for admins."""
         async with self._ground.database.connection() as connection:
             return await media_due.find_all(connection, page)
+
+    async def of_room(self, room_id: str) -> list[Mxc]:
+        """The media that a room's unencrypted events carry, for admins."""
+        async with self._ground.database.connection() as connection:
+            return await media_links.of_room(connection, room_id)
 
     async def totals(self, limit: int, offset: int) -> list[UserTotal]:
         """Who has stored how much, the most first, for admins."""
