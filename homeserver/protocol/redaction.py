@@ -88,16 +88,18 @@ def _member_rule(rules: RoomVersion) -> _Prune:
     keys = ["membership"]
     if rules.redaction_keeps_join_authorisation:
         keys.append("join_authorised_via_users_server")
-    keep = _keep(*keys)
+    keep, keep_signed_key = _keep(*keys), _keep("signed")
     if not rules.updated_redaction:
         return keep
 
     def keep_signed(content: JsonObject) -> JsonObject:
-        """ "Additionally, it allows the `signed` key of the `third_party_invite` key." """
+        """ "Additionally, it allows the `signed` key of the `third_party_invite` key." An object
+        without it stays as an empty one, as everywhere in the field: event ids depend on it.
+        """
         kept = keep(content)
         invite: Any = content.get("third_party_invite")
-        if isinstance(invite, dict) and "signed" in invite:
-            kept["third_party_invite"] = {"signed": invite["signed"]}
+        if isinstance(invite, dict):
+            kept["third_party_invite"] = keep_signed_key(invite)
         return kept
 
     return keep_signed

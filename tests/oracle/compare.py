@@ -71,6 +71,8 @@ class Case:
         self.attempts = self.history.attempts + [odd.attempt(branch) for _ in range(20)]
         self.odd_auth_events = [odd.odd_auth_events(branch) for _ in range(5)]
 
+        self.odd_pdus = [odd.pdu() for _ in range(10)]
+
     def question(self) -> dict[str, Any]:
         """The room as the subprocess reads it."""
         room = self.history.room
@@ -85,6 +87,7 @@ class Case:
             "refused": [event_id for event_id in events if event_id not in room.events],
             "attempts": [[a.event.event_id, entries(a.state)] for a in self.attempts],
             "odd_auth_events": [event.event_id for event, _ in self.odd_auth_events],
+            "odd_pdus": self.odd_pdus,
             "resolutions": [[entries(state) for state in states] for states, _ in resolutions],
         }
 
@@ -112,6 +115,10 @@ class Comparison:
             self._equal(f"{case.where}: id", event_id, answer["event_ids"][event_id])
             self._equal(f"{case.where}: redacted", redacted, answer["redacted"][event_id])
             self.compared["event ids and redactions"] += 1
+
+        for pdu, theirs in zip(case.odd_pdus, answer["odd_redacted"], strict=True):
+            self.compared["redactions of odd PDUs"] += 1
+            self._equal(f"{case.where}: {pdu} redacted", redact(pdu, case.rules), theirs)
 
     def _verdicts(self, case: Case, answer: dict[str, Any]) -> None:
         for attempt, theirs in zip(case.attempts, answer["attempts"], strict=True):

@@ -3,10 +3,12 @@
 Reads a room per line from standard input, writes a line of verdicts per room to standard output:
 
     in:  {"version", "room_id", "events": {id: PDU}, "resolutions": [[state, ...], ...],
-          "attempts": [[event id, state], ...], "odd_auth_events": [event id, ...]}
+          "attempts": [[event id, state], ...], "odd_auth_events": [event id, ...],
+          "odd_pdus": [PDU, ...]}
          where a state is [[type, state_key, event id], ...]
     out: {"event_ids": {id: Synapse's id}, "redacted": {id: ...}, "resolutions": [state, ...],
-          "attempts": [null or the reason, ...], "odd_auth_events": [null or the reason, ...]}
+          "attempts": [null or the reason, ...], "odd_auth_events": [null or the reason, ...],
+          "odd_redacted": [PDU, ...]}
 
 Synapse's own functions do all the work: its event class computes ids from the PDUs, and every event
 is handed over as "not yet persisted", so that it walks the auth chains itself.
@@ -90,6 +92,7 @@ def answer(room: Any) -> dict[str, Any]:
         "redacted": {id_: redact_event_dict(version, pdu) for id_, pdu in room["events"].items()},
         "attempts": [judge(events, id_, state) for id_, state in room["attempts"]],
         "odd_auth_events": [judge_auth_events(events, id_) for id_ in room["odd_auth_events"]],
+        "odd_redacted": [redact_event_dict(version, pdu) for pdu in room["odd_pdus"]],
         "resolutions": [resolve(room, version, known, states) for states in room["resolutions"]],
     }
 

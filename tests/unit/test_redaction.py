@@ -68,6 +68,8 @@ def test_the_top_level_keys_that_are_kept(rules: RoomVersion) -> None:
     ("invite", "kept"),
     [
         ({"signed": {"token": "t"}, "display_name": "x"}, {"signed": {"token": "t"}}),
+        ({"display_name": "x"}, {}),
+        ({}, {}),
         ("no object", None),
     ],
 )
