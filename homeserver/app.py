@@ -59,14 +59,19 @@ from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
 from homeserver.services.relations import Relations
+from homeserver.services.replacements import Replacements
 from homeserver.services.reports import Reports
 from homeserver.services.room_state import RoomState
+from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
 from homeserver.services.search_index import SearchIndex
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.spaces import Spaces
 from homeserver.services.thread_subscriptions import ThreadSubscriptions
+from homeserver.services.upgrades import Upgrades
+from homeserver.services.user_directory import UserDirectory
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
@@ -140,6 +145,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         cores = Cores(stream, remote, federation, media, previews, push)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
+        _follow_replacements(database, stream, parts, stack)
         stack.push_async_callback(parts.encryption.stop)
         await parts.delayed_events.start()
         stack.push_async_callback(parts.delayed_events.stop)
@@ -291,6 +297,16 @@ def _parts(
     )
 
 
+def _follow_replacements(
+    database: Database, stream: StreamCore, parts: Parts, stack: AsyncExitStack
+) -> None:
+    """Who joins the replacement of a room finds their tags and push rules there."""
+    transfers = (parts.account_data.follow_upgrade, parts.push_rule_settings.follow_upgrade)
+    replacements = Replacements(database, stream, transfers)
+    stream.writer.on_publish(replacements.published)
+    _background(stack, replacements.run())
+
+
 def _directories(config: Config, database: Database, cores: Cores) -> Directories:
     stream = cores.stream
     remote = RemoteDirectory(cores.remote.client)
@@ -299,6 +315,10 @@ def _directories(config: Config, database: Database, cores: Cores) -> Directorie
         own=Directory(database, stream, aliases, now_ms),
         others=OtherDirectories(remote),
         aliases=aliases,
+        spaces=Spaces(database, stream.rooms, stream.users),
+        summaries=RoomSummaries(database, stream.users),
+        people=UserDirectory(database),
+        upgrades=Upgrades(database, stream, now_ms),
         state=ClientState(stream.rooms, stream.sender, aliases),
     )
 

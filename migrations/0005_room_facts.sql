@@ -12,5 +12,6 @@ CREATE TABLE room_facts (
     encryption         text,          -- the algorithm
     replacement_room   text,          -- of the tombstone: '' if the room is closed without one
     is_federated       boolean NOT NULL DEFAULT true, -- m.federate of m.room.create
-    allowed_rooms      text           -- of a restricted room: JSON array of the rooms whose members may join
+    allowed_rooms      text,          -- of a restricted room: JSON array of the rooms whose members may join
+    predecessor        text           -- the room that this one replaces
 );

@@ -31,11 +31,15 @@ from homeserver.services.registration import Registration
 from homeserver.services.relations import Relations
 from homeserver.services.reports import Reports
 from homeserver.services.room_state import RoomState
+from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
+from homeserver.services.spaces import Spaces
 from homeserver.services.thread_subscriptions import ThreadSubscriptions
+from homeserver.services.upgrades import Upgrades
+from homeserver.services.user_directory import UserDirectory
 from homeserver.services.user_interactive import UserInteractive
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.client_state import ClientState
@@ -44,11 +48,15 @@ from homeserver.stream.core import StreamCore
 
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """What finds rooms, and the state by which they want to be found."""
+    """What finds rooms and people, and the state by which rooms want to be found."""
 
     own: Directory
     others: OtherDirectories
     aliases: AliasNames
+    spaces: Spaces
+    summaries: RoomSummaries
+    people: UserDirectory
+    upgrades: Upgrades
     state: ClientState
 
 

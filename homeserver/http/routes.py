@@ -37,9 +37,11 @@ from homeserver.http.client import (
     search,
     sending,
     sliding_sync,
+    spaces,
     sync,
     thread_subscriptions,
     to_device,
+    user_directory,
     voip,
 )
 from homeserver.http.endpoint import Endpoints
@@ -71,6 +73,8 @@ ROUTES: tuple[Endpoints, ...] = (
     admin.endpoints,
     rooms.endpoints,
     directory.endpoints,
+    spaces.endpoints,
+    user_directory.endpoints,
     room_state.endpoints,
     history.endpoints,
     relations.endpoints,

@@ -17,6 +17,7 @@ from homeserver.stream.changes import AccountDataChange
 from homeserver.stream.writer import StreamWriter
 
 TAGS = "m.tag"
+DIRECT = "m.direct"
 
 
 class AccountData:
@@ -88,3 +89,19 @@ class AccountData:
             return {"tags": {name: value for name, value in tags.items() if name != tag}}
 
         await self.update(user_id, room_id, TAGS, remove)
+
+    async def follow_upgrade(self, user_id: str, old_room_id: str, new_room_id: str) -> None:
+        """Give the new room the tags of the one it replaces, and whose direct chat that was."""
+        tags = await self.tags(user_id, old_room_id)
+        if tags:
+            await self.update(user_id, new_room_id, TAGS, lambda content: content or {"tags": tags})
+
+        def add(content: JsonObject) -> JsonObject | None:
+            changed = {
+                other: [*rooms, new_room_id]
+                for other, rooms in content.items()
+                if isinstance(rooms, list) and old_room_id in rooms and new_room_id not in rooms
+            }
+            return {**content, **changed} if changed else None
+
+        await self.update(user_id, "", DIRECT, add)

@@ -30,6 +30,7 @@ class RoomFacts:
     is_federated: bool = True
     allowed_rooms: str | None = None
     """A JSON array of room ids."""
+    predecessor: str | None = None
 
     @property
     def allowed_room_ids(self) -> list[str]:
@@ -58,6 +59,9 @@ def with_event(facts: RoomFacts, event_type: str, content: JsonObject | None) ->
     value = None if content is None else _text(content.get(field))
     changed: dict[str, Any] = {fact: value}
     if event_type == "m.room.create":
+        predecessor = None if content is None else content.get("predecessor")
+        told = predecessor.get("room_id") if isinstance(predecessor, dict) else None
+        changed["predecessor"] = _text(told)
         changed["is_federated"] = content is None or content.get("m.federate") is not False
     elif event_type == "m.room.join_rules":
         changed["allowed_rooms"] = _allowed_rooms(value, content)
@@ -99,7 +103,8 @@ def _allowed_rooms(join_rule: str | None, content: JsonObject | None) -> str | N
 
 COLUMNS = (
     "room_type, name, topic, avatar_url, canonical_alias, join_rule, history_visibility, "
-    "guest_access, encryption, replacement_room, is_federated, allowed_rooms"
+    "guest_access, encryption, replacement_room, is_federated, allowed_rooms, "
+    "predecessor"
 )
 """All columns after `room_number`, in the order of `RoomFacts`."""
 
@@ -120,14 +125,14 @@ async def put(connection: Connection, rows: Sequence[RoomFacts]) -> None:
         INSERT INTO room_facts (room_number, {COLUMNS})
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[],
                              $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-                             $11::text[], $12::boolean[], $13::text[])
+                             $11::text[], $12::boolean[], $13::text[], $14::text[])
         ON CONFLICT (room_number) DO UPDATE
         SET room_type = excluded.room_type, name = excluded.name, topic = excluded.topic,
             avatar_url = excluded.avatar_url, canonical_alias = excluded.canonical_alias,
             join_rule = excluded.join_rule, history_visibility = excluded.history_visibility,
             guest_access = excluded.guest_access, encryption = excluded.encryption,
             replacement_room = excluded.replacement_room, is_federated = excluded.is_federated,
-            allowed_rooms = excluded.allowed_rooms
+            allowed_rooms = excluded.allowed_rooms, predecessor = excluded.predecessor
         """,  # noqa: S608 - constants
         [r.room_number for r in rows],
         [r.room_type for r in rows],
@@ -142,6 +147,7 @@ async def put(connection: Connection, rows: Sequence[RoomFacts]) -> None:
         [r.replacement_room for r in rows],
         [r.is_federated for r in rows],
         [r.allowed_rooms for r in rows],
+        [r.predecessor for r in rows],
     )
 
 

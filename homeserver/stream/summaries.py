@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from homeserver.json_types import JsonObject
+from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.store.listings import Listing
+from homeserver.stream.live_users import LiveUser
 
 
 def published_room(listing: Listing) -> JsonObject:
@@ -39,3 +44,38 @@ def room_summary(listing: Listing) -> JsonObject:
 def _starting_with(start: str, text: str | None) -> str | None:
     """Rooms may hold anything in these fields; clients are told only what is of the right kind."""
     return text if text is not None and text.startswith(start) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who looks at rooms from outside: the memberships of a user, none of somebody unknown."""
+
+    memberships: Mapping[str, str]
+
+    def may_preview(self, listing: Listing) -> bool:
+        """Whether they may learn what a summary tells of a room.
+
+        client-server-api#get_matrixclientv1roomsroomidhierarchy has the list of conditions.
+        """
+        facts = listing.facts
+        membership = self.memberships.get(listing.room_id, "leave")
+        if membership in ("join", "invite") or facts.history_visibility == "world_readable":
+            return True
+        if membership == "ban":
+            return False
+        rules = ROOM_VERSIONS[listing.version]
+        if facts.join_rule == "public" or (facts.join_rule == "knock" and rules.knocking):
+            return True
+        if facts.join_rule == "knock_restricted" and rules.knock_restricted:
+            return True
+        if facts.join_rule == "restricted" and rules.restricted_joins:
+            return any(self.memberships.get(r) == "join" for r in facts.allowed_room_ids)
+        return False
+
+
+NOBODY = Visitor({})
+
+
+def visitor(user: LiveUser) -> Visitor:
+    """A local user as one who looks at rooms."""
+    return Visitor({room_id: row.membership for room_id, row in user.rooms.items()})

@@ -27,6 +27,8 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc3882": True,  # login tokens for other clients
     "org.matrix.simplified_msc3575": True,  # sliding sync (MSC4186), also known by its old number
     "org.matrix.msc4140": True,  # delayed events
+    "uk.half-shot.msc2666.query_mutual_rooms": True,
+    "org.matrix.msc3827.stable": True,  # room types in the directory
     "org.matrix.msc4306": True,  # thread subscriptions
     "org.matrix.msc4308": True,  # thread subscriptions in sliding sync
     "org.matrix.msc3881": True,  # pushers switched on and off from another device

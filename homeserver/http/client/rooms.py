@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from homeserver.errors import ServerNotTrusted
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
@@ -26,3 +28,17 @@ async def create_room(call: Call, body: CreateRoom) -> JsonObject:
     content: JsonObject = {"is_direct": True} if body.is_direct else {}
     await invite_to_new_room(call, room_id, invited, content)
     return {"room_id": room_id}
+
+
+class Upgrade(msgspec.Struct):
+    new_version: str
+    additional_creators: list[str] = []
+
+
+@endpoints.post("/rooms/{room_id}/upgrade", auth=Auth.USER, limit=Limit.ROOM, not_if_suspended=True)
+async def upgrade_room(call: Call, room_id: str, body: Upgrade) -> JsonObject:
+    """client-server-api#post_matrixclientv3roomsroomidupgrade"""
+    new_room_id = await call.parts.directories.upgrades.upgrade(
+        call.requester, room_id, body.new_version, body.additional_creators
+    )
+    return {"replacement_room": new_room_id}
