@@ -102,7 +102,8 @@ async def cloned(template: str, *, empty: bool = False) -> AsyncIterator[str]:
     source = "template0" if empty else TEMPLATE
     connection = await asyncpg.connect(database_url(template, DATABASE))
     try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
+        # Copied as files: a third of the CPU of the default way, which writes all to the WAL.
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
         yield database_url(template, name)
     finally:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
