@@ -19,8 +19,8 @@ from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import Change, EventChange, MembershipChange
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.memberships import MEMBER
-from homeserver.stream.send import Draft
 
 GUEST_ACCESS = ("m.room.guest_access", "")
 RETRY_SECONDS = 5.0

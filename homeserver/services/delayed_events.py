@@ -25,7 +25,7 @@ from homeserver.store.delayed_events import DelayedEvent
 from homeserver.stream.changes import Change, EventChange
 from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
-from homeserver.stream.send import Draft, Transaction
+from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.stored_event import StoredEvent
 
 MAX_DELAY_MS = 24 * 3600 * 1000

@@ -11,7 +11,7 @@ from homeserver.errors import MatrixError
 from homeserver.store import account_data, profiles
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
-from homeserver.stream.send import Draft
+from homeserver.stream.drafts import Draft
 
 MEMBER = "m.room.member"
 PRESENT = {"join", "invite", "knock"}

@@ -23,8 +23,8 @@ from homeserver.store.database import Database
 from homeserver.store.listings import Listing, Place, Search
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.room_power import room_power, state_event
-from homeserver.stream.send import Draft
 from homeserver.stream.summaries import published_room
 
 CANONICAL_ALIAS = "m.room.canonical_alias"

@@ -26,11 +26,11 @@ from homeserver.store import profiles as profile_store
 from homeserver.store.database import Database
 from homeserver.stream.changes import MembershipChange
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import member_content
 from homeserver.stream.restricted_joins import RestrictedJoins
 from homeserver.stream.room_power import state_event
-from homeserver.stream.send import Draft
 from homeserver.stream.stored_event import StoredEvent
 
 MEMBER = "m.room.member"

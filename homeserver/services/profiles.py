@@ -20,8 +20,8 @@ from homeserver.store import accounts as account_store
 from homeserver.store import profiles as profile_store
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.memberships import MEMBER
-from homeserver.stream.send import Draft
 
 log = structlog.get_logger(__name__)
 

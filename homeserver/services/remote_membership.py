@@ -34,10 +34,10 @@ from homeserver.remote.errors import RemoteRefusal
 from homeserver.store import profiles as profile_store
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.enter_room import Offer
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.memberships import MEMBER, member_content
-from homeserver.stream.send import Draft
 from homeserver.stream.serve_pdus import served_by_ids
 from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_from_pdus
 

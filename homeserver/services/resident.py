@@ -23,11 +23,11 @@ from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
 from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.restricted_joins import RestrictedJoins
-from homeserver.stream.send import Draft
 from homeserver.stream.serve_pdus import auth_chain_ids, served_by_ids
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.stripped_state import STRIPPED_KEYS

@@ -32,10 +32,10 @@ from homeserver.store.database import Database
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import Change, DirectoryChange
 from homeserver.stream.core import StreamCore
+from homeserver.stream.drafts import Draft
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import MEMBER, member_content
 from homeserver.stream.room_power import room_power
-from homeserver.stream.send import Draft
 from homeserver.stream.stored_event import StoredEvent
 
 POWER_LEVELS = "m.room.power_levels"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from homeserver.errors import Forbidden
 from homeserver.stream.alias_names import AliasNames
+from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.room_power import state_event
-from homeserver.stream.send import Draft, Sender, Transaction
+from homeserver.stream.send import Sender
 from homeserver.stream.stored_event import StoredEvent
 
 

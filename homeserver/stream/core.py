@@ -12,8 +12,10 @@ from homeserver.store.database import Database
 from homeserver.stream.bundles import Bundles
 from homeserver.stream.device_list_log import DeviceListLog
 from homeserver.stream.device_lists import DeviceLists
+from homeserver.stream.drafts import DraftEvents
 from homeserver.stream.event_cache import EventCache
 from homeserver.stream.facts import ListedRooms
+from homeserver.stream.heads import Heads
 from homeserver.stream.ignored_users import IgnoredUsers
 from homeserver.stream.inboxes import Inboxes
 from homeserver.stream.invite_permission import InvitePermission
@@ -131,7 +133,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         unread=unread,
         listed=listed,
         notifier=notifier,
-        sender=Sender(database, rooms, writer, signer, push_evaluator),
+        sender=_sender(database, rooms, writer, signer, push_evaluator),
         transactions=transactions,
         sync=sync,
         sliding_sync=sliding_sync,
@@ -158,3 +160,14 @@ def _rooms(database: Database, caches: Caches) -> LiveRooms:
         capacity=caches.live_rooms,
         timeline_length=caches.timeline_events,
     )
+
+
+def _sender(
+    database: Database,
+    rooms: LiveRooms,
+    writer: StreamWriter,
+    signer: Signer,
+    push: PushEvaluator,
+) -> Sender:
+    drafts = DraftEvents(database, rooms, signer)
+    return Sender(rooms, writer, drafts, Heads(rooms, drafts, push), push)

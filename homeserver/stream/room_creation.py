@@ -13,8 +13,8 @@ from homeserver.errors import BadJson, InvalidParam, InvalidRoomState, Unsupport
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_user_id
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.stream.drafts import Draft
 from homeserver.stream.memberships import member_content
-from homeserver.stream.send import Draft
 
 Preset = Literal["private_chat", "public_chat", "trusted_private_chat"]
 

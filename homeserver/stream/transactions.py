@@ -14,7 +14,7 @@ from hashlib import blake2b
 from homeserver.store import events as event_store
 from homeserver.store.database import Database
 from homeserver.stream.changes import Change, EventChange
-from homeserver.stream.send import Transaction
+from homeserver.stream.drafts import Transaction
 from homeserver.stream.stored_event import StoredEvent
 
 DEVICES = 5000

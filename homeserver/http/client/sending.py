@@ -10,7 +10,7 @@ from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.invitations import invite, is_remote
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.stream.send import Draft, Transaction
+from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.transactions import key_of
 
