@@ -140,19 +140,23 @@ class OddEvents:
         return {**pdu, "type": event_type, "content": content}
 
     def odd_auth_events(self, branch: Branch) -> tuple[Event, str | None]:
-        """A message whose auth events aren't quite the ones that were to be selected."""
-        keys = auth_event_keys(branch.rules, "m.room.message", USERS[0], None, {})
+        """An event whose auth events aren't quite the ones that were to be selected."""
+        kinds = [self.any, self.member, self.restricted_join, self.third_party_invite]
+        event_type, sender, content, state_key = self.chance.choice(kinds)(branch)
+        if event_type == "m.room.member" and "third_party_invite" in content:
+            # Without a token Synapse's selection fails; the invite is refused anyway.
+            content["third_party_invite"]["signed"].setdefault("token", "known")
+        keys = auth_event_keys(branch.rules, event_type, sender, state_key, content)
         chosen = [key for key in keys if key in branch.state and self.chance.random() < 0.9]
-        others: list[StateKey] = list(branch.state)
         if self.chance.random() < 0.3:
-            chosen.append(self.chance.choice(others))
+            others: list[StateKey] = [*branch.state, ("m.room.third_party_invite", "known")]
+            others += [("m.room.member", user_id) for user_id in USERS if user_id != sender]
+            chosen.append(self.chance.choice([key for key in others if key in branch.state]))
         ids = [branch.state[key] for key in chosen]
         if self.chance.random() < 0.2:
-            same_key = [
-                e.event_id for e in branch.events.values() if e.is_state and e.key in chosen
-            ]
-            ids.append(self.chance.choice(same_key or [branch.create.event_id]))
-        event = branch.make("m.room.message", USERS[0], {}, auth_events=ids)
+            again = [e.event_id for e in branch.events.values() if e.is_state and e.key in chosen]
+            ids.append(self.chance.choice(again or [branch.create.event_id]))
+        event = branch.make(event_type, sender, content, state_key, auth_events=ids)
         try:
             check_auth_events(branch.rules, event, [branch.events[id_] for id_ in ids])
         except Rejected as rejected:

@@ -40,7 +40,7 @@ def _member_keys(rules: RoomVersion, state_key: str, content: JsonObject) -> lis
     # "The target's current m.room.member event, if any."
     keys = [("m.room.member", state_key)]
     # "If membership is join, invite or knock, the current m.room.join_rules event, if any."
-    if membership in ("join", "invite") or (membership == "knock" and rules.knocking):
+    if membership in ("join", "invite", "knock"):
         keys.append(JOIN_RULES)
     # "If membership is invite and content contains a third_party_invite property, the current
     # m.room.third_party_invite event with state_key matching
