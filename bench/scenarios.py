@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from bench.big_room import big_room
 from bench.connection import Connection
 from bench.measure import Row, section
 from bench.people import User, limited, new_users, reconnect, room_with
@@ -37,10 +38,13 @@ class Sizes:
     history: int = 2000
     pages: int = 60
     idle: int = 1000
+    big_members: int = 2000
+    big_events: int = 20_000
+    big_requests: int = 20
 
 
 QUICK = Sizes(
-    *(300, 50, (20,), 5, 10, 5, 5, 2, 100, 10, 20, 20, 200, 6, 100),
+    *(300, 50, (20,), 5, 10, 5, 5, 2, 100, 10, 20, 20, 200, 6, 100, 100, 500, 3),
 )
 
 
@@ -255,12 +259,19 @@ async def idle(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
         poller.stop()
 
 
+async def big(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
+    """Reading one big room."""
+    async for row in big_room(server, sizes.big_members, sizes.big_events, sizes.big_requests):
+        yield row
+
+
 SCENARIOS: dict[str, Callable[[Server, Sizes], AsyncIterator[Row]]] = {
     "send": send,
     "fan-out": fan_out,
     "sync": sync,
     "rooms": rooms,
     "messages": messages,
+    "big-room": big,
     "idle": idle,
     "start": start,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, push_outcomes
 from homeserver.store.database import Connection
@@ -34,10 +35,10 @@ class Flag:
     RESOLVED: Final = 8  # the room's current state changed by more than this event's own key
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(msgspec.Struct, frozen=True, gc=False):
     """An event as it stands in the database. `json` is the PDU's canonical bytes.
 
+    A Struct, because a page of history makes hundreds of them in no time.
     `thread_root` is the root of the thread that the event is in, None for the main timeline.
     """
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 
 from homeserver.store.database import Connection
 from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
@@ -50,8 +51,7 @@ class Narrowing:
     related_by_senders: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FoundEvent:
+class FoundEvent(msgspec.Struct, frozen=True, gc=False):
     """An event, the transaction id with which the owner's device sent it (if it did), and whether
     other events relate to it in a way that is bundled."""
 
@@ -65,8 +65,9 @@ Found = list[FoundEvent]
 _PAGE = f"""
 SELECT {EVENT_COLUMNS},
        CASE WHEN e.sender = $5 THEN
-           (SELECT t.transaction_id FROM sent_transactions t
-            WHERE t.number = e.number AND t.user_id = $5 AND t.device_id = $6)
+           -- The device is asked about last: only the primary key may lead here.
+           (SELECT CASE WHEN t.user_id = $5 AND t.device_id = $6 THEN t.transaction_id END
+            FROM sent_transactions t WHERE t.number = e.number)
        END,
        EXISTS (SELECT FROM relations r WHERE r.parent_id = e.event_id
                  AND r.rel_type IN ('m.replace', 'm.thread', 'm.reference'))

@@ -53,8 +53,8 @@ class ClientForms:
 
     async def form(self, reader: Reader, events: Sequence[StoredEvent]) -> Form:
         """How an event looks to a reader, without its bundle."""
-        replaced = (order for s in events if (order := self._replaced_order(s)) is not None)
-        if not all(map(reader.is_certain, replaced)):
+        replacing = (self._replaced_order(s) for s in events if s.replaces is not None)
+        if any(order is not None and not reader.is_certain(order) for order in replacing):
             await self._readers.learn_history(reader)
         start = b'{"room_id":%b,' % msgspec.json.encode(reader.room.room_id)
         now = self._now()
@@ -77,6 +77,8 @@ class ClientForms:
     def _client(self, reader: Reader, stored: StoredEvent) -> bytes:
         """ "`prev_content` [...] is only returned if [...] the client has permission to see the
         previous content" """
+        if stored.replaces is None:
+            return stored.client
         order = self._replaced_order(stored)
         if order is None or order >= reader.certain_from:
             return stored.client

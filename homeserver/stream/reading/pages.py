@@ -156,6 +156,9 @@ class Pages:
                 stored.transaction = _transaction(reader, stored, each.transaction_id)
             if each.has_children or (quiet and stored.has_children is None):
                 stored.has_children = each.has_children
+        oldest = events[-1 if asked.backwards else 0] if events else None
+        if oldest is None or order_of(oldest) >= reader.certain_from:
+            return _matching(asked, reader.room, events), read
         await self._readers.learn_about(reader, events)
         visible = [stored for stored in events if reader.allows(stored)]
         return _matching(asked, reader.room, visible), read
