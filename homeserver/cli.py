@@ -125,6 +125,7 @@ def register(
     With --url a running server is asked, which needs its registration.shared_secret. Without, the
     account is written straight into the database of --config (or of local mode).
     """
+    from homeserver import offline
     from homeserver import register as accounts
 
     password = password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -136,9 +137,26 @@ def register(
             if shared_secret is None:
                 shared_secret = read_config(config, data_dir).registration.shared_secret
             user_id = accounts.at_server(url, shared_secret or "", account)
-    except accounts.Refused as error:
+    except offline.Refused as error:
         fail(error)
     typer.echo(f"Made {user_id}" + (", a server admin" if admin else ""))
+
+
+@cli.command()
+def after_restore(config: ConfigOption = None, data_dir: DataOption = Path("data")) -> None:
+    """Make a database safe that was restored from a backup: once, before the server starts.
+
+    It clears the one-time keys of all devices, which may have been given out after the backup (a
+    key given out twice makes messages unreadable; clients upload new ones by themselves), and
+    skips the sync tokens that clients may have got after it.
+    """
+    from homeserver import offline
+
+    try:
+        cleared = offline.after_restore(read_config(config, data_dir))
+    except offline.Refused as error:
+        fail(error)
+    typer.echo(f"Cleared {cleared} one-time keys; sync tokens go on far above the backup's")
 
 
 @cli.command()

@@ -7,22 +7,17 @@ import hashlib
 import hmac
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
-from homeserver.config import EMBEDDED, Config
+from homeserver.config import Config
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
+from homeserver.offline import Refused, database_url
 
 SHARED_SECRET_PATH = "/_synapse/admin/v1/register"  # noqa: S105
 TIMEOUT_SECONDS = 30
-
-
-class Refused(Exception):
-    """The account can't be made; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +31,7 @@ class NewAccount:
 
 def into_database(config: Config, account: NewAccount) -> str:
     """Writes the account into the config's database; its user id. Raises Refused."""
-    with _database_url(config) as url:
+    with database_url(config) as url:
         try:
             return asyncio.run(_insert(config, url, account))
         except MatrixError as error:
@@ -74,30 +69,6 @@ async def _insert(config: Config, url: str, account: NewAccount) -> str:
     finally:
         await database.close()
     return user_id
-
-
-@contextmanager
-def _database_url(config: Config) -> Iterator[str]:
-    """Where the database is; the embedded one is started for as long as it takes."""
-    if config.database != EMBEDDED:
-        yield config.database
-        return
-    from homeserver.store.embedded import EmbeddedPostgres, running_url
-    from homeserver.store.postgres_wheel import EmbeddedError
-
-    directory = config.data_dir / "postgres"
-    if (url := running_url(directory)) is not None:
-        yield url
-        return
-    postgres = EmbeddedPostgres(directory)
-    try:
-        url = postgres.start()
-    except EmbeddedError as error:
-        raise Refused(str(error)) from error
-    try:
-        yield url
-    finally:
-        postgres.stop()
 
 
 def at_server(url: str, shared_secret: str, account: NewAccount) -> str:

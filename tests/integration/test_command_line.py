@@ -17,7 +17,8 @@ import pytest
 from homeserver.config_file import load_config
 from homeserver.protocol.signatures import read_signing_key
 from homeserver.store.embedded import running_url
-from tests.support.client import Refused
+from tests.support.client import Refused, timeline
+from tests.support.encryption import claim, one_time_keys
 from tests.support.process import ServerProcess, command, environment
 from tests.support.server import settings
 
@@ -40,7 +41,16 @@ async def closed(own_directory: Path) -> AsyncIterator[ServerProcess]:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "run", "register", "hash-password", "generate-config", "generate-signing-key", "routes"],
+    [
+        "",
+        "run",
+        "register",
+        "after-restore",
+        "hash-password",
+        "generate-config",
+        "generate-signing-key",
+        "routes",
+    ],
 )
 def test_help_teaches(name: str) -> None:
     done = command(*name.split(), "--help")
@@ -177,3 +187,32 @@ def test_no_command_needs_what_it_does_not_use() -> None:
         env=environment(),
     )
     assert done.stdout.strip() == "set()"
+
+
+async def test_a_restored_database_gives_out_no_key_twice(
+    process: ServerProcess, own_directory: Path
+) -> None:
+    await process.start()
+    alice = await process.client().register("alice")
+    bob = await process.client().register("bob")
+    room_id = await alice.create_room()
+    await alice.post("/keys/upload", {"one_time_keys": one_time_keys("A", "B")})
+    config = str(own_directory / "config.json")
+    running = command("after-restore", "--config", config)
+    assert running.returncode == 1
+    assert "Stop it first" in running.stderr
+    given_out = await claim(bob, alice)
+    await alice.sync()
+    await process.end()
+
+    done = command("after-restore", "--config", config)
+    assert done.stdout.startswith("Cleared 1 one-time keys")
+    await process.start()
+    process.moved(alice), process.moved(bob)
+    assert await claim(bob, alice) is None
+    event_id = await alice.send(room_id, "after")
+    answer = await alice.sync()
+    assert answer["device_one_time_keys_count"] == {"signed_curve25519": 0}
+    assert [event["event_id"] for event in timeline(answer, room_id)] == [event_id]
+    await alice.post("/keys/upload", {"one_time_keys": one_time_keys("C")})
+    assert given_out != await claim(bob, alice) == "C"
