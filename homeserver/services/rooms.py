@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from homeserver.clock import Clock
 from homeserver.config import Config
-from homeserver.errors import Forbidden, NotFound, RoomInUse
+from homeserver.errors import Forbidden, InvalidRoomState, NotFound, RoomInUse
 from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
 from homeserver.store import profiles as profile_store
@@ -15,6 +15,7 @@ from homeserver.store.database import Database
 from homeserver.store.state import StateKey
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.changes import Change, DirectoryChange
+from homeserver.stream.client_state import require_content
 from homeserver.stream.core import StreamCore
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.room_creation import CreateRoom, room_drafts, room_version
@@ -62,7 +63,13 @@ class Rooms:
             is_published = request.visibility == "public"
             return [DirectoryChange(position, room.number, row, is_published)]
 
-        events = await self._sender.create_room(version, drafts, listed)
+        for draft in drafts:
+            require_content(draft)
+        try:
+            events = await self._sender.create_room(version, drafts, listed)
+        except Forbidden as refused:
+            # "for example, the user's power level is set below that necessary to set the room name"
+            raise InvalidRoomState(f"The room's first events: {refused.message}") from None
         return events[0].event.room_id
 
     async def profile_of(self, user_id: str) -> JsonObject:

@@ -6,7 +6,11 @@ are judged by the auth rules alone.
 
 from __future__ import annotations
 
-from homeserver.errors import Forbidden
+from homeserver.errors import BadJson, Forbidden, InvalidParam
+from homeserver.json_types import JsonObject
+from homeserver.protocol.rejection import Rejected
+from homeserver.protocol.server_acl import ServerAcl
+from homeserver.protocol.state_content import check_content
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.live_rooms import LiveRooms
@@ -29,9 +33,19 @@ class ClientState:
         """Check a state event and send it. Raises what the checks and `Sender.send` raise."""
         if draft.type == "m.room.create":
             raise Forbidden("A room's create event can't be sent again")
+        require_content(draft)
+        if draft.type == "m.room.server_acl" and draft.state_key == "":
+            self._check_server_acl(draft.content)
+        if draft.type == "m.room.tombstone" and draft.content.get("replacement_room") == room_id:
+            raise InvalidParam("A room can't be replaced by itself")
         if draft.type == "m.room.canonical_alias" and draft.state_key == "":
             await self._check_canonical_alias(room_id, draft)
         return await self._sender.send(room_id, draft, transaction)
+
+    def _check_server_acl(self, content: JsonObject) -> None:
+        """A list that shuts out this server would leave its sender unable to take it back."""
+        if not ServerAcl(content).allows(self._sender.signer.server_name):
+            raise InvalidParam("This list would shut out your own server")
 
     async def _check_canonical_alias(self, room_id: str, draft: Draft) -> None:
         room = await self._rooms.get(room_id)
@@ -41,3 +55,11 @@ class ClientState:
         await self._aliases.check_canonical(
             room_id, draft.content, {} if standing is None else standing.content
         )
+
+
+def require_content(draft: Draft) -> None:
+    """Raises BadJson for content that no event of this type can have."""
+    try:
+        check_content(draft.type, draft.content)
+    except Rejected as rejected:
+        raise BadJson(rejected.reason) from None

@@ -10,6 +10,7 @@ from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.invitations import invite, is_remote
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
+from homeserver.stream.client_state import require_content
 from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.transactions import key_of
@@ -123,7 +124,9 @@ def _message(call: Call, event_type: str, content: JsonObject) -> Draft:
         if not isinstance(redacts, str):
             raise BadJson("A redaction needs the event id that it `redacts`")
         content = {key: value for key, value in content.items() if key != "redacts"}
-    return _draft(call, event_type, content, redacts=redacts)
+    draft = _draft(call, event_type, content, redacts=redacts)
+    require_content(draft)
+    return draft
 
 
 def _redaction(call: Call, event_id: str, body: JsonObject) -> Draft:
