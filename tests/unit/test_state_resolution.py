@@ -14,7 +14,7 @@ from homeserver.protocol.state_resolution import (
     resolve,
     resolve_conflict,
 )
-from tests.support.room import ALICE, BOB, CAROL, DAVE, Branch, Room
+from tests.support.room import ALICE, BOB, CAROL, CREATE, DAVE, Branch, Room
 
 V2 = [str(version) for version in range(2, 13)]
 ALL = ["1", *V2]
@@ -382,3 +382,31 @@ def test_absence_is_a_conflict_from_version_2_on_only() -> None:
             conflict = find_conflict(room.rules, ordered)
             assert (POWER in conflict.conflicted) is (version != "1")
             assert conflict.unconflicted(POWER) == (room.state[POWER] if version == "1" else None)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_events_that_cite_each_other_end_in_a_state_all_the_same(version: str) -> None:
+    # Ids of versions 1 and 2 are chosen, so that a malicious server can make circles.
+    room = moderated_room(version)
+    one, other = room.fork(), room.fork()
+    power, create = room.get(*POWER), room.create.event_id
+    circle = [
+        branch.send(
+            "m.room.power_levels",
+            ALICE,
+            power.content,
+            "",
+            allowed=False,
+            event_id=own,
+            auth_events=[create, cited, room.state[member(ALICE)]],
+        )
+        for branch, own, cited in (
+            (one, "$one:h.org", "$two:h.org"),
+            (other, "$two:h.org", "$one:h.org"),
+        )
+    ]
+    one.topic(BOB, "1")
+    other.topic(BOB, "2")
+    state = resolution(one, other)
+    assert state[CREATE].event_id == create
+    assert state.get(POWER) in (None, power, *circle)
