@@ -7,7 +7,7 @@ the beginning in reverse; no part learns of another but through its constructor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +37,7 @@ from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.aftermath import Aftermath
+from homeserver.services.app_services.parts import AppServiceParts, app_service_parts
 from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
@@ -76,7 +77,7 @@ from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
 from homeserver.signing_key import load_signer
 from homeserver.store.database import Database, migrate, migrations_directory
 from homeserver.stream import core as stream_core
-from homeserver.stream.alias_names import AliasNames
+from homeserver.stream.alias_names import AliasClaims, AliasNames
 from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
 
@@ -93,6 +94,8 @@ class Homeserver:
     """Where each listener can be reached, in the order of the config."""
     first_admin_token: str | None
     """With it the owner of a server without accounts makes the first one."""
+    reload: Callable[[], bool]
+    """Reads the registrations of application services again."""
     stream: StreamCore
     """For tests that look into memory, or throw parts of it away."""
 
@@ -116,6 +119,7 @@ class Cores:
     media: MediaParts
     previews: Previews
     push: PushParts
+    app_services: AppServiceParts
 
 
 @asynccontextmanager
@@ -142,7 +146,10 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         )
         push = await stack.enter_async_context(push_parts(config, database, stream, now_ms))
         _background(stack, push.pushers.run())
-        cores = Cores(stream, remote, federation, media, previews, push)
+        app_services = await stack.enter_async_context(
+            app_service_parts(config, database, stream, now_ms)
+        )
+        cores = Cores(stream, remote, federation, media, previews, push, app_services)
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         _follow_replacements(database, stream, parts, stack)
@@ -153,7 +160,10 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         doors = Doors(
             parts=parts,
             authentication=Authentication(
-                parts.sessions, last_seen.note, config.query_string_access_tokens
+                parts.sessions,
+                app_services.masquerade.requester,
+                last_seen.note,
+                config.query_string_access_tokens,
             ),
             check_origin=OriginCheck(
                 config.server_name, remote.keyring, remote.access, remote.availability
@@ -171,6 +181,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
             config=config,
             database=database,
             urls=listeners.urls(),
+            reload=app_services.registry.reload,
             first_admin_token=await parts.registration.first_admin_token(),
             stream=stream,
         )
@@ -246,9 +257,14 @@ def _parts(
     rate_limits = RateLimits(config.rate_limits)
     observers = Observers()
     sessions = _sessions(config, database, stream, observers)
-    accounts = _accounts(config, database, rate_limits, sessions, observers)
+    accounts = _accounts(config, database, rate_limits, sessions, observers, cores.app_services)
     registration = Registration(
-        database, config.server_name, config.registration, now_ms, observers.registered
+        database,
+        config.server_name,
+        config.registration,
+        now_ms,
+        observers.registered,
+        lambda user_id: cores.app_services.registry.owner_of_user(user_id) is not None,
     )
     profiles = Profiles(database, stream, config.server_name)
     directories = _directories(config, database, cores)
@@ -256,6 +272,7 @@ def _parts(
     delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
     observers.deactivated.append(delayed_events.account_ended)
     observers.devices_deleted.append(cores.push.pushers.devices_deleted)
+    observers.devices_deleted.append(cores.app_services.masquerade.devices_deleted)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
         config=config,
@@ -290,6 +307,7 @@ def _parts(
         receipts=Receipts(database, stream),
         thread_subscriptions=ThreadSubscriptions(database, stream),
         push=cores.push,
+        app_services=cores.app_services,
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption_parts(
             database, stream, cores.remote.client, config.server_name, now_ms
@@ -310,7 +328,13 @@ def _follow_replacements(
 def _directories(config: Config, database: Database, cores: Cores) -> Directories:
     stream = cores.stream
     remote = RemoteDirectory(cores.remote.client)
-    aliases = AliasNames(database, stream.rooms, remote, config.server_name)
+    services = cores.app_services
+    claims = AliasClaims(
+        owner_of=services.registry.id_of_alias_owner,
+        ask=services.questions.make_alias,
+        added=services.sender.interest.add_alias,
+    )
+    aliases = AliasNames(database, stream.rooms, remote, config.server_name, claims)
     return Directories(
         own=Directory(database, stream, aliases, now_ms),
         others=OtherDirectories(remote),
@@ -353,6 +377,7 @@ def _accounts(
     rate_limits: RateLimits,
     sessions: Sessions,
     observers: Observers,
+    app_services: AppServiceParts,
 ) -> Accounts:
     observers.deactivated.append(lambda user_id, _: sessions.delete_all_devices(user_id))
     return Accounts(
@@ -361,10 +386,16 @@ def _accounts(
         config.password,
         AccountObservers(
             on_password_tried=partial(rate_limits.take, Limit.LOGIN),
-            on_changed=sessions.forget_user,
+            on_changed=lambda user_id: _forget(user_id, sessions, app_services),
             on_deactivated=observers.deactivated,
         ),
     )
+
+
+def _forget(user_id: str, sessions: Sessions, app_services: AppServiceParts) -> None:
+    """An account has changed: whoever remembers its rights looks it up anew."""
+    sessions.forget_user(user_id)
+    app_services.masquerade.forget_user(user_id)
 
 
 def _user_interactive(accounts: Accounts, registration: Registration) -> UserInteractive:

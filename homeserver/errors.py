@@ -118,6 +118,14 @@ class WeakPassword(MatrixError):
     errcode = "M_WEAK_PASSWORD"
 
 
+class UnknownDevice(MatrixError):
+    errcode = "M_UNKNOWN_DEVICE"
+
+
+class AppServiceLoginUnsupported(MatrixError):
+    errcode = "M_APPSERVICE_LOGIN_UNSUPPORTED"
+
+
 class Exclusive(MatrixError):
     errcode = "M_EXCLUSIVE"
 

@@ -22,3 +22,4 @@ class Requester:
     is_locked: bool = False
     app_service: str | None = None
     token_hash: bytes = b""
+    is_rate_limited: bool = True

@@ -17,6 +17,7 @@ from homeserver.app import Homeserver, running
 from homeserver.config import Config
 from homeserver.errors import Unavailable
 from homeserver.logs import configure_logging
+from homeserver.services.app_services.registry import RegistrationError
 from homeserver.signing_key import SigningKeyError
 from homeserver.store.database import MigrationError
 from homeserver.store.postgres_wheel import EmbeddedError
@@ -46,12 +47,22 @@ FIRST_ADMIN_BANNER = """
 """
 
 
+_REFUSALS = (
+    EmbeddedError,
+    MigrationError,
+    RegistrationError,
+    SigningKeyError,
+    WriterLockTaken,
+    OSError,
+)
+
+
 def serve(config: Config, *, is_local: bool) -> None:
     """Runs until SIGINT or SIGTERM. Ends the process with a sentence if it can't be started."""
     configure_logging(config.logging)
     try:
         uvloop.run(_serve(config, is_local))
-    except (EmbeddedError, MigrationError, SigningKeyError, WriterLockTaken, OSError) as error:
+    except _REFUSALS as error:
         _refuse(str(error))
     except Unavailable as error:
         _refuse(f"{error.message}: {error.__cause__}")
@@ -61,6 +72,7 @@ async def _serve(config: Config, is_local: bool) -> None:
     ending = asyncio.Event()
     _end_on_signals(ending)
     async with running(config) as server:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
         gc.collect()
         gc.freeze()  # what the modules hold is never looked at again
         _announce(server, is_local)

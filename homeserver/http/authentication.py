@@ -39,11 +39,33 @@ class Sessions(Protocol):
         """Raises `UnknownToken`."""
 
 
+AppServiceRequester = Callable[[str, str | None, str | None], Awaitable[Requester | None]]
+"""Token, asserted user id and device id -> the requester; None: no application service's token."""
+
+
+def bearer_token(request: BaseRequest, query_tokens: bool) -> str | None:
+    """The access token of a request, if it has one. Raises `MissingToken` if it is ill-formed."""
+    header = request.headers.get("Authorization")
+    if header is not None:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise MissingToken("The Authorization header must be: Bearer <access token>")
+        return token.strip()
+    return request.query.get("access_token") if query_tokens else None
+
+
 class Authentication:
     """Turns the credentials of a request into a requester, and holds them against the route."""
 
-    def __init__(self, sessions: Sessions, seen: Seen, query_tokens: bool) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        app_service: AppServiceRequester,
+        seen: Seen,
+        query_tokens: bool,
+    ) -> None:
         self._sessions = sessions
+        self._app_service = app_service
         self._seen = seen
         self._query_tokens = query_tokens
 
@@ -53,12 +75,14 @@ class Authentication:
         Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden`, `UserSuspended` or
         `GuestAccessForbidden` if the route isn't for them.
         """
-        token = self._token(call.request)
+        token = bearer_token(call.request, self._query_tokens)
         if token is None:
             if declaration.auth is Auth.OPTIONAL:
                 return None
             raise MissingToken("The request has no access token (Authorization: Bearer ...)")
         requester = self._sessions.known_requester(token)
+        if requester is None:
+            requester = await self._of_app_service(call, token)
         if requester is None:
             requester = await self._sessions.find_requester(token)
         # A locked account gets 401 M_USER_LOCKED for everything but logging out.
@@ -70,16 +94,9 @@ class Authentication:
         self._seen(requester, call.address, call.request.headers.get("User-Agent"))
         return requester
 
-    def _token(self, request: BaseRequest) -> str | None:
-        header = request.headers.get("Authorization")
-        if header is not None:
-            scheme, _, token = header.partition(" ")
-            if scheme.lower() != "bearer" or not token.strip():
-                raise MissingToken("The Authorization header must be: Bearer <access token>")
-            return token.strip()
-        if self._query_tokens:
-            return request.query.get("access_token")
-        return None
+    async def _of_app_service(self, call: Call, token: str) -> Requester | None:
+        device_id = call.query("device_id") or call.query("org.matrix.msc3202.device_id")
+        return await self._app_service(token, call.query("user_id"), device_id)
 
 
 def _check(auth: Auth, requester: Requester) -> None:

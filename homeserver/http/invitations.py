@@ -14,6 +14,7 @@ async def invite(call: Call, room_id: str, user_id: str, content: JsonObject) ->
         remote = call.parts.federation.remote_membership
         await remote.invite(call.requester.user_id, room_id, user_id, content)
     else:
+        await _make_user(call, user_id)
         await call.parts.membership.invite(call.requester, room_id, user_id, content)
 
 
@@ -22,6 +23,8 @@ async def invite_to_new_room(
 ) -> None:
     """The invites that come with a new room. An unreachable server doesn't undo the room."""
     ours = [user_id for user_id in user_ids if not is_remote(call, user_id)]
+    for user_id in ours:
+        await _make_user(call, user_id)
     await call.parts.membership.invite_all(call.requester, room_id, ours, content)
     for user_id in user_ids:
         if is_remote(call, user_id):
@@ -29,6 +32,15 @@ async def invite_to_new_room(
                 await invite(call, room_id, user_id, content)
             except MatrixError:
                 continue
+
+
+async def _make_user(call: Call, user_id: str) -> None:
+    """Whoever is invited before they exist, an application service may make now."""
+    services = call.parts.app_services
+    if services.registry.owner_of_user(user_id) is None:
+        return
+    if await call.parts.accounts.find(user_id) is None:
+        await services.questions.make_user(user_id)
 
 
 def is_remote(call: Call, user_id: str) -> bool:

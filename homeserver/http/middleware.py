@@ -108,7 +108,7 @@ class Middleware:
             return
         if requester is None:
             self._doors.rate_limits.take(declaration.limit, call.address)
-        elif requester.app_service is None:
+        elif requester.is_rate_limited:
             self._doors.rate_limits.take(declaration.limit, requester.user_id)
 
     async def _admit_server(self, route: Route, call: Call, values: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from homeserver.http.metrics import Metrics
 from homeserver.http.rate_limits import RateLimits
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import Accounts
+from homeserver.services.app_services.parts import AppServiceParts
 from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.devices import Devices
 from homeserver.services.directory import Directory, OtherDirectories
@@ -87,6 +88,7 @@ class Parts:
     federation: FederationParts
     push_rule_settings: PushRuleSettings
     push: PushParts
+    app_services: AppServiceParts
     rate_limits: RateLimits
     sessions: Sessions
     devices: Devices

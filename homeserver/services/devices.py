@@ -5,13 +5,14 @@ client-server-api#device-management
 
 from __future__ import annotations
 
-from homeserver.errors import NotFound, TooLarge
+from homeserver.errors import InvalidParam, NotFound, TooLarge
 from homeserver.store import devices
 from homeserver.store.database import Database
 from homeserver.store.devices import Device
 from homeserver.stream.device_lists import DeviceLists, DeviceListUpdate
 
 MAX_DISPLAY_NAME_LENGTH = 100
+MAX_DEVICE_ID_LENGTH = 255
 
 
 class Devices:
@@ -33,6 +34,16 @@ class Devices:
         if device is None:
             raise NotFound("You have no such device")
         return device
+
+    async def make(self, user_id: str, device_id: str, display_name: str | None, now: int) -> bool:
+        """Make a device without a login; False if it is there. Raises `InvalidParam`."""
+        if not 0 < len(device_id.encode()) <= MAX_DEVICE_ID_LENGTH:
+            raise InvalidParam(f"A device_id has 1 to {MAX_DEVICE_ID_LENGTH} bytes")
+        async with self._database.connection() as connection:
+            made = await devices.upsert(connection, user_id, device_id, display_name, now)
+        if made:
+            await self._device_lists.publish(DeviceListUpdate(user_id, device_id))
+        return made
 
     async def rename(self, user_id: str, device_id: str, display_name: str) -> None:
         """Raises `NotFound`, `TooLarge`."""

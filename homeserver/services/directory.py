@@ -69,10 +69,11 @@ class Directory:
         ):
             raise Forbidden("You must be in the room to give it an alias")
         taken = UnknownError(f"The alias {alias} exists already", status=409)
-        async with self._aliases.reserved(alias, taken):
+        async with self._aliases.reserved(alias, requester, taken):
             row = AliasRow(alias, room_id, requester.user_id, self._now())
             async with self._database.connection() as connection:
                 await alias_store.insert(connection, [row])
+        self._aliases.claims.added(alias, room_id)
 
     async def delete_alias(self, requester: Requester, alias: str) -> None:
         """Remove an alias, from its room's canonical alias too. Raises NotFound, Forbidden."""

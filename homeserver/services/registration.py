@@ -84,15 +84,18 @@ class Registration:
 
     def user_id_for(self, username: str | None) -> str:
         """The user id for a wished (or no) username. Raises `InvalidUsername`, `Exclusive`."""
-        if username is None:
-            username = _random_name()
+        user_id = self.user_id_of(_random_name() if username is None else username)
+        if self._is_exclusive(user_id):
+            raise Exclusive("This username is reserved by an application service")
+        return user_id
+
+    def user_id_of(self, username: str) -> str:
+        """The user id for a username, whoever may have it. Raises `InvalidUsername`."""
         user_id = f"@{username.lower()}:{self._server_name}"
         if not identifiers.is_valid_new_localpart(username.lower()):
             raise InvalidUsername("A username has only the characters a-z, 0-9, and . _ = - / +")
         if not identifiers.fits(user_id):
             raise InvalidUsername(f"{user_id} is longer than 255 bytes")
-        if self._is_exclusive(user_id):
-            raise Exclusive("This username is reserved by an application service")
         return user_id
 
     async def check_available(self, user_id: str) -> None:

@@ -48,7 +48,8 @@ class Rooms:
         if request.room_alias_name is None:
             return await self._create(requester, request, None)
         alias = self._aliases.alias_of(request.room_alias_name)
-        async with self._aliases.reserved(alias, RoomInUse(f"The alias {alias} exists already")):
+        taken = RoomInUse(f"The alias {alias} exists already")
+        async with self._aliases.reserved(alias, requester, taken):
             return await self._create(requester, request, alias)
 
     async def _create(self, requester: Requester, request: CreateRoom, alias: str | None) -> str:

@@ -62,3 +62,9 @@ async def move(connection: Connection, old_room_id: str, new_room_id: str) -> No
     await connection.execute(
         "UPDATE room_aliases SET room_id = $2 WHERE room_id = $1", old_room_id, new_room_id
     )
+
+
+async def all_aliases(connection: Connection) -> list[tuple[str, str]]:
+    """Every alias of this server with the room id that it points to."""
+    records = await connection.fetch("SELECT alias, room_id FROM room_aliases")
+    return [(record[0], record[1]) for record in records]

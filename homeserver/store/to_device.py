@@ -163,3 +163,15 @@ async def destinations(connection: Connection) -> list[str]:
     """The servers for which something is kept."""
     records = await connection.fetch("SELECT DISTINCT destination FROM outgoing_to_device")
     return [record[0] for record in records]
+
+
+async def delete_of_app_service(connection: Connection, service_id: str, upto: int) -> None:
+    """Delete what an application service has got for its users, up to a position."""
+    await connection.execute(
+        """
+        DELETE FROM to_device_messages m USING accounts a
+        WHERE a.user_id = m.user_id AND a.app_service = $1 AND m.position <= $2
+        """,
+        service_id,
+        upto,
+    )

@@ -7,15 +7,18 @@ client-server-api#room-aliases
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from homeserver.errors import BadAlias, InvalidParam, MatrixError, NotFound
+from homeserver.errors import BadAlias, Exclusive, InvalidParam, MatrixError, NotFound
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_room_alias, server_name_of
 from homeserver.remote.directory import RemoteDirectory
+from homeserver.requester import Requester
 from homeserver.store import aliases as alias_store
+from homeserver.store.aliases import AliasRow
 from homeserver.store.database import Database
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
@@ -23,12 +26,31 @@ from homeserver.stream.live_rooms import LiveRooms
 MAX_SERVERS = 50
 
 
+@dataclass(frozen=True, slots=True)
+class AliasClaims:
+    """What application services have to do with aliases.
+
+    `owner_of`: the id of the service that claims an alias for itself; `ask` whether one has made
+    an unknown alias; `added` is told of an alias and its room.
+    """
+
+    owner_of: Callable[[str], str | None]
+    ask: Callable[[str], Awaitable[bool]]
+    added: Callable[[str, str], None]
+
+
 class AliasNames:
     """Aliases of this server, and by way of their servers those of others."""
 
     def __init__(
-        self, database: Database, rooms: LiveRooms, remote: RemoteDirectory, server_name: str
+        self,
+        database: Database,
+        rooms: LiveRooms,
+        remote: RemoteDirectory,
+        server_name: str,
+        claims: AliasClaims,
     ) -> None:
+        self.claims = claims
         self._database = database
         self._rooms = rooms
         self._remote = remote
@@ -51,8 +73,12 @@ class AliasNames:
         return server_name_of(alias) == self._server_name
 
     @asynccontextmanager
-    async def reserved(self, alias: str, taken: MatrixError) -> AsyncIterator[None]:
-        """Nobody else makes this alias as long as the block lasts. Raises `taken`."""
+    async def reserved(
+        self, alias: str, requester: Requester, taken: MatrixError
+    ) -> AsyncIterator[None]:
+        """Nobody else makes this alias as long as the block lasts. Raises `taken`, Exclusive."""
+        if self.claims.owner_of(alias) not in (None, requester.app_service):
+            raise Exclusive(f"The alias {alias} is reserved by an application service")
         if alias in self._reserved:
             raise taken
         self._reserved.add(alias)
@@ -78,13 +104,18 @@ class AliasNames:
 
     async def resolve_own(self, alias: str) -> tuple[str, list[str]]:
         """The same for an alias of this server. Raises NotFound."""
-        async with self._database.connection() as connection:
-            row = await alias_store.find(connection, alias)
+        row = await self._find(alias)
+        if row is None and await self.claims.ask(alias):
+            row = await self._find(alias)
         if row is None:
             raise NotFound(f"There is no alias {alias}")
         room = await self._rooms.get(row.room_id)
         servers = [] if room is None else servers_in(room)
         return row.room_id, list(dict.fromkeys([self._server_name, *servers]))[:MAX_SERVERS]
+
+    async def _find(self, alias: str) -> AliasRow | None:
+        async with self._database.connection() as connection:
+            return await alias_store.find(connection, alias)
 
     async def check_canonical(
         self, room_id: str, content: JsonObject, standing: JsonObject

@@ -73,12 +73,18 @@ async def nobody_signs(request: BaseRequest, content: JsonObject | None) -> str:
     raise AssertionError("these routes take no signature")
 
 
+async def no_app_service(token: str, user_id: str | None, device_id: str | None) -> None:
+    """No token here is an application service's."""
+
+
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     """Where the routes above are served, by the doors that serve every route."""
     config = Config(server_name="hs.test", listeners=(Listener(port=0),))
     rate_limits, metrics = RateLimits(config.rate_limits), Metrics()
-    authentication = Authentication(_NobodyIsLoggedIn(), lambda *_: None, query_tokens=False)
+    authentication = Authentication(
+        _NobodyIsLoggedIn(), no_app_service, lambda *_: None, query_tokens=False
+    )
     no_parts = cast(Parts, None)  # these routes use none
     doors = Doors(no_parts, authentication, nobody_signs, rate_limits, metrics)
     listeners = Listeners(config, doors, [endpoints])

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from aiohttp import web
 
+from homeserver.clock import now_ms
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
@@ -43,9 +45,17 @@ async def get_device(call: Call, device_id: str) -> JsonObject:
 
 
 @endpoints.put("/devices/{device_id}", auth=Auth.GUEST)
-async def rename_device(call: Call, device_id: str, body: RenameBody) -> JsonObject:
+async def rename_device(
+    call: Call, device_id: str, body: RenameBody
+) -> JsonObject | web.StreamResponse:
     """client-server-api#put_matrixclientv3devicesdeviceid"""
     user_id = call.requester.user_id
+    is_app_service = call.requester.app_service is not None
+    # Application services make devices without logging in (MSC4190).
+    if is_app_service and await call.parts.devices.make(
+        user_id, device_id, body.display_name, now_ms()
+    ):
+        return web.json_response({}, status=201)
     if body.display_name is None:
         await call.parts.devices.find(user_id, device_id)
     else:
@@ -72,6 +82,8 @@ async def _delete(call: Call, auth: JsonObject | None, device_ids: Sequence[str]
         await call.parts.sessions.delete_devices(user_id, device_ids)
         return {}
 
+    if call.requester.app_service is not None:
+        return await delete({})  # no user-interactive authentication (MSC4190)
     operation = Operation("delete devices", user_id)
     flows = [["m.login.password"]]
     return await call.parts.user_interactive.run(operation, auth, flows, delete)

@@ -7,7 +7,14 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import Forbidden, MissingParam, UnknownError, UserDeactivated
+from homeserver.errors import (
+    AppServiceLoginUnsupported,
+    Forbidden,
+    MissingParam,
+    UnknownError,
+    UserDeactivated,
+)
+from homeserver.http.authentication import bearer_token
 from homeserver.http.call import Call
 from homeserver.http.credentials import credentials_json
 from homeserver.http.endpoint import Auth, Endpoints
@@ -19,6 +26,8 @@ from homeserver.services.sessions import Login
 from homeserver.services.user_interactive import Operation
 
 endpoints = Endpoints()
+
+APP_SERVICE = "m.login.application_service"
 
 
 class LoginBody(msgspec.Struct):
@@ -49,6 +58,7 @@ async def login_flows(call: Call) -> JsonObject:
         "flows": [
             {"type": "m.login.password"},
             {"type": "m.login.token", "get_login_token": True},
+            {"type": APP_SERVICE},
         ]
     }
 
@@ -80,7 +90,19 @@ async def _authenticated(call: Call, body: LoginBody) -> str:
         if body.token is None:
             raise MissingParam("`token` is missing")
         return await _active(call, call.parts.login_tokens.redeem(body.token))
+    if body.type == APP_SERVICE:
+        return await _active(call, await _of_app_service(call, body))
     raise UnknownError(f"Logging in with {body.type} is not supported")
+
+
+async def _of_app_service(call: Call, body: LoginBody) -> str:
+    """The user that an application service logs in, with its own token as proof."""
+    user_id = await call.parts.accounts.identify(_identifier(body))
+    token = bearer_token(call.request, call.parts.config.query_string_access_tokens)
+    service = call.parts.app_services.masquerade.service_for_login(token, user_id)
+    if service.manages_devices:
+        raise AppServiceLoginUnsupported("Your registration says that you make devices yourself")
+    return user_id
 
 
 async def _active(call: Call, user_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.errors import Forbidden, GuestAccessForbidden, InvalidParam, MissingParam, NotFound
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.invitations import is_remote
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_user_id
 
@@ -14,13 +15,13 @@ endpoints = Endpoints()
 @endpoints.get("/profile/{user_id}", auth=Auth.OPTIONAL)
 async def get_user_profile(call: Call, user_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3profileuserid"""
-    return await call.parts.profiles.get(_user_id(user_id))
+    return await _profile(call, _user_id(user_id))
 
 
 @endpoints.get("/profile/{user_id}/{key}", auth=Auth.OPTIONAL)
 async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     """client-server-api#get_matrixclientv3profileuseridkeyname"""
-    profile = await call.parts.profiles.get(_user_id(user_id))
+    profile = await _profile(call, _user_id(user_id))
     if key not in profile:
         raise NotFound("The profile has no such field")
     return {key: profile[key]}
@@ -45,6 +46,18 @@ async def delete_profile_field(call: Call, user_id: str, key: str) -> JsonObject
     _require_own(call, user_id, key)
     await call.parts.profiles.delete(user_id, key)
     return {}
+
+
+async def _profile(call: Call, user_id: str) -> JsonObject:
+    """A profile; if there is no such user, an application service may make them now."""
+    try:
+        return await call.parts.profiles.get(user_id)
+    except NotFound:
+        if is_remote(call, user_id) or not await call.parts.app_services.questions.make_user(
+            user_id
+        ):
+            raise
+        return await call.parts.profiles.get(user_id)
 
 
 def _user_id(user_id: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import Forbidden, MissingParam
+from homeserver.errors import AppServiceLoginUnsupported, Forbidden, MissingParam
+from homeserver.http.authentication import bearer_token
 from homeserver.http.call import Call
 from homeserver.http.credentials import credentials_json
 from homeserver.http.endpoint import Auth, Endpoints
@@ -19,8 +20,11 @@ from homeserver.services.user_interactive import Operation
 
 endpoints = Endpoints()
 
+APP_SERVICE = "m.login.application_service"
+
 
 class RegisterBody(msgspec.Struct):
+    type: str | None = None
     auth: dict[str, Any] | None = None
     username: str | None = None
     password: str | None = None
@@ -35,6 +39,8 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
     """client-server-api#post_matrixclientv3register"""
     if call.query_choice("kind", ("user", "guest"), "user") == "guest":
         return await _register_guest(call, body)
+    if body.type == APP_SERVICE:
+        return await _register_app_service_user(call, body)
     flows = await call.parts.registration.flows()
     user_id = call.parts.registration.user_id_for(body.username)
     await call.parts.registration.check_available(user_id)
@@ -64,6 +70,19 @@ async def _registered(call: Call, body: RegisterBody, user_id: str) -> JsonObjec
         return answer
     login = Login(body.device_id, body.initial_device_display_name, body.refresh_token)
     return {**answer, **credentials_json(await call.parts.sessions.open(user_id, login))}
+
+
+async def _register_app_service_user(call: Call, body: RegisterBody) -> JsonObject:
+    """application-service-api#server-admin-style-permissions"""
+    if body.username is None:
+        raise MissingParam("`username` is missing")
+    user_id = call.parts.registration.user_id_of(body.username)
+    token = bearer_token(call.request, call.parts.config.query_string_access_tokens)
+    service = call.parts.app_services.masquerade.service_for_login(token, user_id)
+    if service.manages_devices and not body.inhibit_login:
+        raise AppServiceLoginUnsupported("Register with `inhibit_login`: devices are yours to make")
+    await call.parts.registration.create(NewAccount(user_id, app_service=service.id))
+    return await _registered(call, body, user_id)
 
 
 async def _register_guest(call: Call, body: RegisterBody) -> JsonObject:

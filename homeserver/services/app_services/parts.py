@@ -1,0 +1,48 @@
+"""The services of application services, built and joined."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import ClientSession, DummyCookieJar
+
+from homeserver.clock import Clock
+from homeserver.config import Config
+from homeserver.services.app_services.client import AppServiceClient
+from homeserver.services.app_services.masquerade import Masquerade
+from homeserver.services.app_services.questions import Questions
+from homeserver.services.app_services.registry import Registry
+from homeserver.services.app_services.sender import AppServiceSender
+from homeserver.store.database import Database
+from homeserver.stream.core import StreamCore
+
+
+@dataclass(frozen=True, slots=True)
+class AppServiceParts:
+    """What `app_service_parts` joins."""
+
+    registry: Registry
+    masquerade: Masquerade
+    questions: Questions
+    sender: AppServiceSender
+
+
+@asynccontextmanager
+async def app_service_parts(
+    config: Config, database: Database, stream: StreamCore, clock: Clock
+) -> AsyncIterator[AppServiceParts]:
+    """The parts, with all feeds at work; they end with the block. Raises RegistrationError."""
+    registry = Registry(config.application_services, config.server_name)
+    masquerade = Masquerade(database, registry, clock)
+    for service in registry.services:
+        await masquerade.requester(service.as_token, None, None)  # makes its own user
+    async with ClientSession(cookie_jar=DummyCookieJar(), trust_env=False) as session:
+        client = AppServiceClient(session)
+        sender = AppServiceSender(database, stream, registry, client, clock)
+        await sender.start()
+        try:
+            yield AppServiceParts(registry, masquerade, Questions(registry, client), sender)
+        finally:
+            await sender.stop()
