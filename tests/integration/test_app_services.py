@@ -307,7 +307,7 @@ async def test_third_party_networks(start: Start, service: AppServiceServer) -> 
     service.third_party = {
         "protocol/irc": {"user_fields": ["nick"], "instances": [instance]},
         "user/irc?nick=bob": [{"userid": "@_x_bob:hs.test", "protocol": "irc", "fields": {}}],
-        "location?alias=%23_x_a:hs.test": [{"alias": "#_x_a:hs.test"}],
+        "location?alias=#_x_a:hs.test": [{"alias": "#_x_a:hs.test"}],
     }
     protocols = await alice.get("/thirdparty/protocols")
     assert protocols["irc"]["instances"] == [{**instance, "instance_id": "x|libera"}]
