@@ -136,32 +136,20 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         last_seen = LastSeen(database, now_ms)
         stack.push_async_callback(last_seen.flush)
         _background(stack, last_seen.run())
-        signer = load_signer(config)
-        remote = await _remote(config, database, signer, stack)
-        stream = await _stream(config, database, metrics, signer, stack)
-        media = await _media(config, database, remote, stream, stack)
-        federation = await _federation(Ground(config, database, stream, remote), stack)
-        previews = await stack.enter_async_context(
-            previews_running(config, database, media.pictures.keep, now_ms)
-        )
-        push = await stack.enter_async_context(push_parts(config, database, stream, now_ms))
-        _background(stack, push.pushers.run())
-        app_services = await stack.enter_async_context(
-            app_service_parts(config, database, stream, now_ms)
-        )
-        cores = Cores(stream, remote, federation, media, previews, push, app_services)
+        cores = await _cores(config, database, metrics, stack)
+        stream, remote = cores.stream, cores.remote
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
         _follow_replacements(database, stream, parts, stack)
         stack.push_async_callback(parts.encryption.stop)
         await parts.delayed_events.start()
         stack.push_async_callback(parts.delayed_events.stop)
-        take_encryption_edus(federation.edus, parts.encryption)
+        take_encryption_edus(cores.federation.edus, parts.encryption)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
                 parts.sessions,
-                app_services.masquerade.requester,
+                cores.app_services.masquerade.requester,
                 last_seen.note,
                 config.query_string_access_tokens,
             ),
@@ -181,10 +169,30 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
             config=config,
             database=database,
             urls=listeners.urls(),
-            reload=app_services.registry.reload,
+            reload=cores.app_services.registry.reload,
             first_admin_token=await parts.registration.first_admin_token(),
             stream=stream,
         )
+
+
+async def _cores(
+    config: Config, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> Cores:
+    """What runs before anybody can ask for anything, each built on those before it."""
+    signer = load_signer(config)
+    remote = await _remote(config, database, signer, stack)
+    stream = await _stream(config, database, metrics, signer, stack)
+    media = await _media(config, database, remote, stream, stack)
+    federation = await _federation(Ground(config, database, stream, remote), stack)
+    previews = await stack.enter_async_context(
+        previews_running(config, database, media.pictures.keep, now_ms)
+    )
+    push = await stack.enter_async_context(push_parts(config, database, stream, now_ms))
+    _background(stack, push.pushers.run())
+    app_services = await stack.enter_async_context(
+        app_service_parts(config, database, stream, now_ms)
+    )
+    return Cores(stream, remote, federation, media, previews, push, app_services)
 
 
 async def _remote(
@@ -258,14 +266,7 @@ def _parts(
     observers = Observers()
     sessions = _sessions(config, database, stream, observers)
     accounts = _accounts(config, database, rate_limits, sessions, observers, cores.app_services)
-    registration = Registration(
-        database,
-        config.server_name,
-        config.registration,
-        now_ms,
-        observers.registered,
-        lambda user_id: cores.app_services.registry.owner_of_user(user_id) is not None,
-    )
+    registration = _registration(config, database, observers, cores.app_services)
     profiles = Profiles(database, stream, config.server_name)
     directories = _directories(config, database, cores)
     observers.registered.append(profiles.registered)
@@ -312,6 +313,19 @@ def _parts(
         encryption=encryption_parts(
             database, stream, cores.remote.client, config.server_name, now_ms
         ),
+    )
+
+
+def _registration(
+    config: Config, database: Database, observers: Observers, app_services: AppServiceParts
+) -> Registration:
+    return Registration(
+        database,
+        config.server_name,
+        config.registration,
+        now_ms,
+        observers.registered,
+        lambda user_id: app_services.registry.owner_of_user(user_id) is not None,
     )
 
 
