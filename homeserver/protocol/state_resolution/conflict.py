@@ -72,10 +72,8 @@ class Conflict:
 
 def find_conflict(rules: RoomVersion, state_maps: Sequence[StateIds]) -> Conflict:
     """Compares whole states, the first of which becomes the base."""
-    base, others = state_maps[0], state_maps[1:]
-    keys: set[StateKey] = set()
-    for other in others:
-        keys.update(differing_keys(base, other))
+    base, *others = state_maps
+    keys = differing_keys(base, others)
     values = {key: tuple(state.get(key) for state in state_maps) for key in keys}
     return _conflict(rules, base, values, len(state_maps))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import compress, count
 from operator import ne
 
@@ -11,22 +11,32 @@ import immutables
 from homeserver.protocol.events import StateKey
 
 StateIds = Mapping[StateKey, str]
+_Listed = tuple[list[StateKey], list[str]]
 _CHUNK = 128
 _WINDOW = 16
 _MAX_STEPS = 1024
 
 
-def differing_keys(one: StateIds, other: StateIds) -> set[StateKey]:
-    """The keys with different values and those that just one of them has."""
-    if one is other:
-        return set()
-    if type(one) is dict and type(other) is dict:
-        return {key for key, _ in one.items() ^ other.items()}
-    if isinstance(one, immutables.Map) and isinstance(other, immutables.Map):
-        differing = _in_step(one, other)
-        if differing is not None:
-            return differing
-    return _by_look_up(one, other)
+def differing_keys(one: StateIds, others: Iterable[StateIds]) -> set[StateKey]:
+    """The keys in which any of the others has another value, or that just one of the two has."""
+    differing: set[StateKey] = set()
+    listed: _Listed | None = None
+    for other in others:
+        if other is one:
+            continue
+        found = None
+        if type(one) is dict and type(other) is dict:
+            found = {key for key, _ in one.items() ^ other.items()}
+        elif isinstance(one, immutables.Map) and isinstance(other, immutables.Map):
+            listed = listed or _listed(one)
+            found = _in_step(one, listed, other)
+        differing |= _by_look_up(one, other) if found is None else found
+    return differing
+
+
+def _listed(state: StateIds) -> _Listed:
+    """Its keys and its event ids, in the same order."""
+    return list(state), list(state.values())
 
 
 def _by_look_up(one: StateIds, other: StateIds) -> set[StateKey]:
@@ -36,15 +46,15 @@ def _by_look_up(one: StateIds, other: StateIds) -> set[StateKey]:
     return differing
 
 
-def _in_step(one: StateIds, other: StateIds) -> set[StateKey] | None:
+def _in_step(one: StateIds, listed: _Listed, other: StateIds) -> set[StateKey] | None:
     """Walks through two maps at once, chunk by chunk; None if they are too different for it.
 
     An immutable map iterates in the order of its keys' hashes. So two that have most keys in common
     go in step, and where they don't, a few entries are missing in one of them. What is reported too
     often is taken out at the end, so that the result is right whatever the order.
     """
-    keys, ids = list(one), list(one.values())
-    other_keys, other_ids = list(other), list(other.values())
+    keys, ids = listed
+    other_keys, other_ids = _listed(other)
     suspects: list[StateKey] = []
     at = other_at = 0
     for _ in range(_MAX_STEPS):
