@@ -7,13 +7,20 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote as quote_path
 
 import aiohttp
 
 from homeserver.json_types import JsonObject
 
 DEADLINE = 15.0
+
+
+def quote(part: str) -> str:
+    """One segment of a path: event ids of room version 3 have slashes."""
+    return quote_path(part, safe="")
+
+
 V3 = "/_matrix/client/v3"
 PASSWORD = "correct horse"
 
@@ -161,7 +168,7 @@ class Client:
         if isinstance(content, str):
             content = {"msgtype": "m.text", "body": content}
         txn_id = txn_id or f"txn{next(self._txn_ids)}"
-        path = f"/rooms/{quote(room_id)}/send/{quote(event_type)}/{quote(txn_id, safe='')}"
+        path = f"/rooms/{quote(room_id)}/send/{quote(event_type)}/{quote(txn_id)}"
         return str((await self.put(path, content))["event_id"])
 
     async def set_state(
@@ -232,4 +239,4 @@ def bodies(events: list[JsonObject]) -> list[str]:
 
 def _state_path(room_id: str, event_type: str, state_key: str) -> str:
     path = f"/rooms/{quote(room_id)}/state/{quote(event_type)}"
-    return f"{path}/{quote(state_key, safe='')}" if state_key else path
+    return f"{path}/{quote(state_key)}" if state_key else path
