@@ -45,12 +45,14 @@ def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
 
 
 def check_strings(pdu: JsonObject) -> None:
-    """Raises Rejected (TooLarge) unless the strings are strings of at most 255 bytes."""
+    """Raises Rejected (TooLarge) unless the strings are such, of at most 255 bytes, without NUL."""
     for name in ("type", "sender", "state_key", "room_id", "event_id"):
         value = pdu.get(name)
         if type(value) is str:
             if not fits(value):
                 raise TooLarge(f"`{name}` is longer than 255 bytes")
+            if "\0" in value:  # PostgreSQL's text can't hold it
+                raise Rejected(f"`{name}` holds NUL (U+0000)")
         elif name in pdu or name in ("type", "sender"):
             raise Rejected(f"`{name}` must be a string")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from homeserver.errors import BadJson, Forbidden, TooLarge, Unavailable, UserSuspended
+from homeserver.errors import BadJson, Forbidden, InvalidParam, TooLarge, Unavailable, UserSuspended
 from homeserver.json_types import JsonObject
 from homeserver.protocol.auth_rules import auth_event_keys, check_event, may_redact
 from homeserver.protocol.canonical_json import CanonicalJsonError
@@ -165,14 +165,19 @@ class DraftEvents:
         target = self.find(room, event.redacts)
         if only_own and (target is None or target.event.sender != event.sender):
             raise UserSuspended("While your account is suspended you may redact only your events")
-        if target is None or target.event.room_id != room.room_id:
+        if target is None:
             return None
+        if target.event.room_id != room.room_id:
+            raise InvalidParam("The event to redact is in another room")
         if target.type == "m.room.create":
             raise Forbidden("The create event of a room can't be redacted")
         state = {key: s.event for key, s in self._power_state(room).items()}
         create = state["m.room.create", ""]
         power = power_levels_of(room.rules, create, state.get(("m.room.power_levels", "")))
-        if not may_redact(event, target.event, power):
+        # Other servers let a server redact what its own users said: it is ours to see to it that
+        # only they themselves do.
+        by_right = power.user(event.sender) >= power.redact or target.sender == event.sender
+        if not by_right or not may_redact(event, target.event, power):
             raise Forbidden("You may redact only your own events here: your power level is too low")
         return event.redacts
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
-from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import events as event_store
+from homeserver.store import rooms as room_store
 from homeserver.store.database import Connection
 from homeserver.store.events import EventRow
 from homeserver.stream.stored_event import StoredEvent
@@ -21,6 +22,8 @@ class EventCache:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._events: OrderedDict[str, StoredEvent] = OrderedDict()
+        self.rules: dict[int, RoomVersion] = {}
+        """The versions of the rooms (by number) that were ever looked at."""
 
     def peek(self, event_id: str) -> StoredEvent | None:
         """The event if it is in memory."""
@@ -112,6 +115,14 @@ class EventCache:
                 found[event_id] = stored
         if missing:
             rows = await event_store.by_ids(connection, missing)
+            # A client may name an event of any room, also of one that isn't in memory.
+            await self.learn_rules(connection, {row.room_number for row in rows})
             for stored in await self.adopt(connection, rows, rules_of):
                 found[stored.event_id] = stored
         return found
+
+    async def learn_rules(self, connection: Connection, room_numbers: Iterable[int]) -> None:
+        """Make `rules` hold the versions of these rooms; a query only if it lacks any."""
+        unknown = [number for number in room_numbers if number not in self.rules]
+        for row in await room_store.by_numbers(connection, unknown) if unknown else ():
+            self.rules[row.room_number] = ROOM_VERSIONS[row.version]

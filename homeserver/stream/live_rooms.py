@@ -62,7 +62,7 @@ class LiveRooms:
         self._timeline_length = timeline_length
         self._rooms: OrderedDict[str, LiveRoom] = OrderedDict()
         self._loading: dict[str, asyncio.Future[None]] = {}
-        self._rules: dict[int, RoomVersion] = {}
+        self._rules = events.rules
         self._changed: OrderedDict[str, int] = OrderedDict()
         self.events = events
         self.group_states = GroupStates()
@@ -141,9 +141,7 @@ class LiveRooms:
 
     async def learn_rules(self, connection: Connection, room_numbers: Iterable[int]) -> None:
         """Make `rules_of` answer for these rooms."""
-        unknown = [number for number in set(room_numbers) if number not in self._rules]
-        for row in await room_store.by_numbers(connection, unknown) if unknown else ():
-            self._rules[row.room_number] = ROOM_VERSIONS[row.version]
+        await self.events.learn_rules(connection, set(room_numbers))
 
     async def event(self, event_id: str) -> StoredEvent | None:
         """An event of a room that was loaded once, from memory or from Postgres."""

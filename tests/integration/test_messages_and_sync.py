@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from yarl import URL
+
 from tests.support.server import RunningServer
 
 
@@ -61,3 +63,15 @@ async def test_everything_is_there_after_a_restart(server: RunningServer) -> Non
     later = await alice.send(room_id, "later")
     room = (await alice.sync(since=since))["rooms"]["join"][room_id]
     assert [event["event_id"] for event in room["timeline"]["events"]] == [*sent, later]
+
+
+async def test_text_that_cannot_be_stored_is_refused(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    for path in ("send/a%00/1", "send/m.room.message/%00", "state/a%00/", "state/a/%00"):
+        url = URL(f"{server.url}/_matrix/client/v3/rooms/{room_id}/{path}", encoded=True)
+        headers = {"Authorization": f"Bearer {alice.token}"}
+        async with alice.http.put(url, json={}, headers=headers) as response:
+            assert response.status == 400, path
+            assert (await response.json())["errcode"] in ("M_BAD_JSON", "M_INVALID_PARAM")
+    await alice.send(room_id, "NUL in \0 content is fine")

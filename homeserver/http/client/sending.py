@@ -176,8 +176,8 @@ async def _send_later(
 async def _send_once(
     call: Call, room_id: str, draft: Draft, endpoint: str, txn_id: str
 ) -> JsonObject:
-    if len(txn_id) > 255:
-        raise InvalidParam("The transaction id is too long")
+    if len(txn_id) > 255 or "\0" in txn_id:
+        raise InvalidParam("The transaction id is too long, or holds NUL")
     requester = call.requester
     # An application service may act without a device; its transactions are its user's then.
     device_id = requester.device_id or ""

@@ -1,0 +1,91 @@
+"""Who may redact what, and what a redaction does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.client import Refused, bodies
+from tests.support.server import RunningServer
+
+
+async def test_one_may_redact_ones_own_events_and_moderators_those_of_others(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    by_alice = await alice.send(room_id, "alice's")
+    by_bob = await bob.send(room_id, "bob's")
+    another = await bob.send(room_id, "bob's second")
+
+    with pytest.raises(Refused) as refused:
+        await bob.redact(room_id, by_alice)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+    await bob.redact(room_id, by_bob)
+    await alice.redact(room_id, another)
+
+    assert bodies([e for e in (await bob.messages(room_id))["chunk"] if e["content"]]) == [
+        "alice's"
+    ]
+
+
+async def test_outsiders_redact_nothing(server: RunningServer) -> None:
+    alice, eve = await server.user("alice"), await server.user("eve")
+    room_id = await alice.create_room()
+    event_id = await alice.send(room_id, "hello")
+    with pytest.raises(Refused) as refused:
+        await eve.redact(room_id, event_id)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+    assert (await alice.event(room_id, event_id))["content"]["body"] == "hello"
+
+
+async def test_an_event_is_redacted_only_in_its_own_room(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    mine, theirs = await alice.create_room(), await bob.create_room()
+    event_id = await bob.send(theirs, "hello")
+    for _ in range(2):  # with the other room in memory, and without it
+        with pytest.raises(Refused) as refused:
+            await alice.redact(mine, event_id)
+        assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
+        await server.restart()
+        alice, bob = server.moved(alice), server.moved(bob)
+    assert (await bob.event(theirs, event_id))["content"]["body"] == "hello"
+
+
+async def test_the_create_event_is_never_redacted(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    create = (await alice.get(f"/rooms/{room_id}/state/m.room.create", format="event"))["event_id"]
+    with pytest.raises(Refused) as refused:
+        await alice.redact(room_id, create)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+
+
+@pytest.mark.parametrize("version", ["1", "6", "10", "11", "12"])
+async def test_a_redaction_names_its_event_at_both_places(
+    server: RunningServer, version: str
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room(room_version=version)
+    event_id = await alice.send(room_id, "hello")
+    redaction_id = await alice.redact(room_id, event_id, reason="oops")
+
+    redaction = await alice.event(room_id, redaction_id)
+
+    assert redaction["redacts"] == redaction["content"]["redacts"] == event_id
+    assert redaction["content"]["reason"] == "oops"
+    assert (await alice.event(room_id, event_id))["content"] == {}
+
+
+async def test_bad_redactions_are_refused(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    event_id = await alice.send(room_id, "hello")
+    path = f"/rooms/{room_id}/redact/{event_id}/1"
+    with pytest.raises(Refused) as refused:
+        await alice.put(path, {"reason": 7})
+    assert (refused.value.status, refused.value.errcode) == (400, "M_BAD_JSON")
+    with pytest.raises(Refused) as refused:
+        await alice.put(f"/rooms/{room_id}/send/m.room.redaction/2", {"reason": "what?"})
+    assert (refused.value.status, refused.value.errcode) == (400, "M_BAD_JSON")
+    assert await alice.put(path, {}) == await alice.put(path, {})
