@@ -15,7 +15,7 @@ ROOMS ?= 240
 SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-oracle lint format unit routes config bench clean
+.PHONY: help run test test-oracle test-interop lint format unit routes config bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
@@ -29,6 +29,9 @@ test: lint ## everything that CI runs
 
 test-oracle: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## auth rules and state resolution against Synapse's; ROOMS=5000 for more
 	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
+
+test-interop: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## federation with a real Synapse
+	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python $(BIN)/python -m pytest tests/interop/test_synapse.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

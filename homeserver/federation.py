@@ -14,6 +14,7 @@ from homeserver.services.incoming_edus import IncomingEdus
 from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
+from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
 from homeserver.services.served_history import ServedHistory
 from homeserver.store.database import Database
@@ -43,6 +44,7 @@ def build(ground: Ground) -> FederationParts:
         sender=sender,
         resident=Resident(database, stream, inbound, sender.forward),
         history=ServedHistory(database, stream, inbound),
+        profiles=RemoteProfiles(remote.client),
         invites=Invites(database, stream, inbound),
         remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),
         published_keys=PublishedKeys(

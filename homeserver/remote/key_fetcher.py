@@ -41,7 +41,8 @@ class KeyFetcher:
         self._clock = clock
         self._notaries = notaries
         self._fetching: dict[str, asyncio.Task[list[ServerKey]]] = {}
-        self._asked_at: LruCache[str, int] = LruCache(remembered)
+        # When a server was asked, and what it answered: it may not be in Postgres yet.
+        self._asked: LruCache[str, tuple[int, list[ServerKey]]] = LruCache(remembered)
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def fetch(self, wanted: Mapping[tuple[str, str], int]) -> list[ServerKey]:
@@ -58,24 +59,24 @@ class KeyFetcher:
     async def _once(self, server_name: str) -> list[ServerKey]:
         task = self._fetching.get(server_name)
         if task is None:
-            asked_at = self._asked_at.get(server_name)
-            if asked_at is not None and self._clock() - asked_at < ASK_AGAIN_MS:
-                return []
+            asked = self._asked.get(server_name)
+            if asked is not None and self._clock() - asked[0] < ASK_AGAIN_MS:
+                return asked[1]
             task = asyncio.create_task(self._from_server(server_name))
             self._fetching[server_name] = task
             task.add_done_callback(lambda _: self._fetching.pop(server_name, None))
         return await asyncio.shield(task)
 
     async def _from_server(self, server_name: str) -> list[ServerKey]:
+        keys: list[ServerKey] = []
         try:
             async with self._at_once:
                 published = await self._client.get(server_name, "/_matrix/key/v2/server", _TERMS)
-            return read_published_keys(published, server_name, self._clock())
+            keys = read_published_keys(published, server_name, self._clock())
         except (MatrixError, BadKeys) as error:
             log.info("no keys", server_name=server_name, reason=str(error))
-            return []
-        finally:
-            self._asked_at.put(server_name, self._clock())
+        self._asked.put(server_name, (self._clock(), keys))
+        return keys
 
     async def _from_notaries(self, missing: dict[tuple[str, str], int]) -> list[ServerKey]:
         found: list[ServerKey] = []

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from homeserver.errors import Forbidden, GuestAccessForbidden, InvalidParam, MissingParam, NotFound
+from homeserver.errors import (
+    Forbidden,
+    GuestAccessForbidden,
+    InvalidParam,
+    MissingParam,
+    MissingToken,
+    NotFound,
+)
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.invitations import is_remote
@@ -15,13 +22,13 @@ endpoints = Endpoints()
 @endpoints.get("/profile/{user_id}", auth=Auth.OPTIONAL)
 async def get_user_profile(call: Call, user_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3profileuserid"""
-    return await _profile(call, _user_id(user_id))
+    return await _profile(call, user_id)
 
 
 @endpoints.get("/profile/{user_id}/{key}", auth=Auth.OPTIONAL)
 async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     """client-server-api#get_matrixclientv3profileuseridkeyname"""
-    profile = await _profile(call, _user_id(user_id))
+    profile = await _profile(call, user_id)
     if key not in profile:
         raise NotFound("The profile has no such field")
     return {key: profile[key]}
@@ -50,20 +57,18 @@ async def delete_profile_field(call: Call, user_id: str, key: str) -> JsonObject
 
 async def _profile(call: Call, user_id: str) -> JsonObject:
     """A profile; if there is no such user, an application service may make them now."""
+    if not is_user_id(user_id):
+        raise InvalidParam(f"{user_id!r} is not a user id")
+    if is_remote(call, user_id):
+        if call.maybe_requester is None:
+            raise MissingToken("Only users of this server may have it ask another one")
+        return await call.parts.federation.profiles.get(user_id)
     try:
         return await call.parts.profiles.get(user_id)
     except NotFound:
-        if is_remote(call, user_id) or not await call.parts.app_services.questions.make_user(
-            user_id
-        ):
+        if not await call.parts.app_services.questions.make_user(user_id):
             raise
         return await call.parts.profiles.get(user_id)
-
-
-def _user_id(user_id: str) -> str:
-    if not is_user_id(user_id):
-        raise InvalidParam(f"{user_id!r} is not a user id")
-    return user_id
 
 
 def _require_own(call: Call, user_id: str, key: str) -> None:

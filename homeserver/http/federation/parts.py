@@ -9,6 +9,7 @@ from homeserver.services.incoming_edus import IncomingEdus
 from homeserver.services.invites import Invites
 from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
+from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
 from homeserver.services.served_history import ServedHistory
 from homeserver.stream.inbound import Inbound
@@ -23,6 +24,7 @@ class FederationParts:
     sender: FederationSender
     published_keys: PublishedKeys
     resident: Resident
+    profiles: RemoteProfiles
     history: ServedHistory
     invites: Invites
     remote_membership: RemoteMembership
