@@ -1,0 +1,166 @@
+"""Devices, keys and to-device messages between servers: as within one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.federation.conftest import StartServers
+from tests.support.client import Client
+from tests.support.encryption import CrossSigner, Device, claim, keys_of, one_time_keys
+from tests.support.server import RunningServer
+
+SIGN = "/keys/signatures/upload"
+
+
+@pytest.fixture
+async def servers(start_servers: StartServers) -> list[RunningServer]:
+    return await start_servers("one", "two")
+
+
+async def alice_and_bob(servers: list[RunningServer]) -> tuple[Client, Client, str]:
+    """Of two servers, in one room."""
+    one, two = servers
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": one.config.server_name})
+    await alice.sync_until(lambda answer: bob.user_id in changed(answer))
+    await bob.sync()
+    return alice, bob, room_id
+
+
+def changed(answer: Any) -> list[str]:
+    found: list[str] = answer.get("device_lists", {}).get("changed", [])
+    return found
+
+
+async def until_changed(client: Client, user_id: str) -> None:
+    await client.sync_until(lambda answer: user_id in changed(answer))
+
+
+async def test_keys_are_found_claimed_and_messages_delivered(
+    servers: list[RunningServer],
+) -> None:
+    alice, bob = await servers[0].user("alice"), await servers[1].user("bob")
+    device = Device(bob)
+    keys = device.keys()
+    await bob.post("/keys/upload", {"device_keys": keys, "one_time_keys": one_time_keys("A")})
+
+    assert (await keys_of(alice, bob.user_id))["devices"] == {bob.device_id: keys}
+    assert [await claim(alice, bob) for _ in range(2)] == ["A", None]
+    messages = {bob.user_id: {bob.device_id: {"n": 1}, "*": {"n": 2}}}
+    await alice.put("/sendToDevice/test/1", {"messages": messages})
+    events = await bob.sync_until(lambda answer: answer.get("to_device", {}).get("events"))
+    assert events == [{"type": "test", "sender": alice.user_id, "content": {"n": 1}}]
+
+
+async def test_a_change_of_keys_is_told_to_the_other_server(
+    servers: list[RunningServer],
+) -> None:
+    alice, bob, _ = await alice_and_bob(servers)
+    await keys_of(alice, bob.user_id)
+    keys = Device(bob).keys()
+
+    await bob.post("/keys/upload", {"device_keys": keys})
+    await until_changed(alice, bob.user_id)
+    assert (await keys_of(alice, bob.user_id))["devices"] == {bob.device_id: keys}
+
+    phone = await bob.another_device()
+    await Device(phone).upload()
+    for _ in range(3):
+        await until_changed(alice, bob.user_id)
+        if len((await keys_of(alice, bob.user_id))["devices"]) == 2:
+            break
+    await phone.post("/logout")
+    await until_changed(alice, bob.user_id)
+    assert (await keys_of(alice, bob.user_id))["devices"] == {bob.device_id: keys}
+
+
+async def test_what_is_known_is_answered_while_the_other_server_is_down(
+    servers: list[RunningServer],
+) -> None:
+    alice, bob, _ = await alice_and_bob(servers)
+    await Device(bob).upload()
+    await until_changed(alice, bob.user_id)
+    before = await keys_of(alice, bob.user_id)
+    await servers[1].stop()
+
+    assert await keys_of(alice, bob.user_id) == before
+    stranger = f"@stranger:{servers[1].config.server_name}"
+    asked: dict[str, list[str]] = {stranger: [], bob.user_id: []}
+    answer = await alice.post("/keys/query", {"device_keys": asked, "timeout": 3000})
+    assert list(answer["failures"]) == [servers[1].config.server_name]
+    assert list(answer["device_keys"]) == [bob.user_id]
+
+
+async def test_cross_signing_works_between_servers(servers: list[RunningServer]) -> None:
+    alice, bob, _ = await alice_and_bob(servers)
+    mine, theirs = CrossSigner(alice.user_id), CrossSigner(bob.user_id)
+    await alice.post("/keys/device_signing/upload", mine.body())
+    await bob.post("/keys/device_signing/upload", theirs.body())
+    await until_changed(alice, bob.user_id)
+    found = await keys_of(alice, bob.user_id)
+    assert found["master"] == theirs.key("master")
+    assert found["self_signing"] == theirs.key("self_signing")
+    assert found["user_signing"] is None
+
+    signed = mine.sign(theirs.key("master"), "user_signing")
+    body = {bob.user_id: {theirs.public("master"): signed}}
+    assert await alice.post(SIGN, body) == {"failures": {}}
+
+    assert (await keys_of(alice, bob.user_id))["master"]["signatures"] == signed["signatures"]
+    assert (await keys_of(bob, bob.user_id))["master"] == theirs.key("master")
+
+
+async def test_changes_during_an_outage_are_known_afterwards(
+    servers: list[RunningServer],
+) -> None:
+    alice, bob, _ = await alice_and_bob(servers)
+    await keys_of(bob, alice.user_id)
+    await servers[1].stop()
+    device = Device(alice)
+    await device.upload()
+    for n in range(3):
+        await alice.put(f"/devices/{alice.device_id}", {"display_name": f"{n}"})
+    messages = {bob.user_id: {bob.device_id: {"n": 1}}}
+    await alice.put("/sendToDevice/test/1", {"messages": messages})
+    await servers[1].start()
+    servers[1].moved(bob)
+
+    await keys_of(bob, alice.user_id)  # a request from there ends the waiting
+    seen: list[Any] = []
+
+    def look(answer: Any) -> bool:
+        seen.extend(answer.get("to_device", {}).get("events", []))
+        return len(seen) > 0
+
+    await bob.sync_until(look)
+    assert [event["content"] for event in seen] == [{"n": 1}]
+    for _ in range(50):
+        if alice.device_id in (await keys_of(bob, alice.user_id))["devices"]:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the keys from the time of the outage never came")
+
+
+async def test_who_comes_back_to_a_room_is_asked_again(servers: list[RunningServer]) -> None:
+    alice, bob, room_id = await alice_and_bob(servers)
+    await Device(bob).upload()
+    await until_changed(alice, bob.user_id)
+    before = await keys_of(alice, bob.user_id)
+    await bob.leave(room_id)
+    await alice.sync_until(
+        lambda answer: bob.user_id in answer.get("device_lists", {}).get("left", [])
+    )
+
+    phone = await bob.another_device()
+    await Device(phone).upload()
+    via = {"via": servers[0].config.server_name}
+    await bob.request("POST", f"/join/{room_id}", {}, query=via)
+    await until_changed(alice, bob.user_id)
+
+    after = await keys_of(alice, bob.user_id)
+    assert len(before["devices"]) == 1
+    assert len(after["devices"]) == 2
