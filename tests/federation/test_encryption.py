@@ -25,6 +25,7 @@ async def alice_and_bob(servers: list[RunningServer]) -> tuple[Client, Client, s
     one, two = servers
     alice, bob = await one.user("alice"), await two.user("bob")
     room_id = await alice.create_room(preset="public_chat")
+    await alice.sync()
     await bob.request("POST", f"/join/{room_id}", {}, query={"via": one.config.server_name})
     await alice.sync_until(lambda answer: bob.user_id in changed(answer))
     await bob.sync()
