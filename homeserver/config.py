@@ -325,6 +325,17 @@ class Voip(Section, frozen=True):
         Annotated[int, Meta(ge=60)], about("Seconds that credentials are good for.")
     ] = 86_400
     turn_guests: Annotated[bool, about("May guests make calls?")] = False
+    livekit_service_url: Annotated[
+        str | None,
+        about("For Element Call: where the authorisation service of a LiveKit server is."),
+    ] = None
+
+    @property
+    def rtc_transports(self) -> list[dict[str, str]]:
+        """Where MatrixRTC calls may go through (MSC4143, MSC4195)."""
+        if self.livekit_service_url is None:
+            return []
+        return [{"type": "livekit", "livekit_service_url": self.livekit_service_url}]
 
 
 class Limits(Section, frozen=True):

@@ -22,7 +22,10 @@ def client_configuration(config: Config) -> JsonObject | None:
         served = config.public_baseurl is not None
     if not served or config.public_baseurl is None:
         return None
-    return {"m.homeserver": {"base_url": config.public_baseurl}}
+    answer: JsonObject = {"m.homeserver": {"base_url": config.public_baseurl}}
+    if config.voip.rtc_transports:
+        answer["org.matrix.msc4143.rtc_foci"] = config.voip.rtc_transports
+    return answer
 
 
 @endpoints.get("/client", auth=Auth.NONE, limit=Limit.NONE)

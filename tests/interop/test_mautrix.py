@@ -17,7 +17,13 @@ from tests.support.server import RunningServer
 
 pytest.importorskip("mautrix")
 from mautrix.appservice import AppService
-from mautrix.types import EventType, MessageEvent, RoomID, UserID
+from mautrix.types import (
+    EventType,
+    MessageEvent,
+    PaginationDirection,
+    RoomID,
+    UserID,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # mautrix's own
 GHOST = UserID("@_bridge_ghost:hs.test")

@@ -33,6 +33,7 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc4308": True,  # thread subscriptions in sliding sync
     "org.matrix.msc3881": True,  # pushers switched on and off from another device
     "org.matrix.msc4076": True,  # pushers without the count of unread messages
+    "org.matrix.msc4143": True,  # transports for calls
     "org.matrix.msc4222": True,  # state_after in /sync
     "uk.timedout.msc4323": True,  # admins suspend and lock accounts
 }

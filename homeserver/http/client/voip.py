@@ -1,4 +1,4 @@
-"""Credentials for a TURN server: client-server-api#voice-over-ip."""
+"""Credentials for a TURN server, and where calls go: client-server-api#voice-over-ip."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ async def turn_server(call: Call) -> JsonObject:
         "uris": options.turn_uris,
         "ttl": options.turn_lifetime,
     }
+
+
+@endpoints.get(
+    "/rtc/transports",
+    auth=Auth.USER,
+    versions=("v1",),
+    unstable=("/unstable/org.matrix.msc4143/rtc/transports",),
+)
+async def rtc_transports(call: Call) -> JsonObject:
+    """MSC4143: where calls of MatrixRTC (Element Call) may go through."""
+    return {"rtc_transports": call.parts.config.voip.rtc_transports}
 
 
 def _credentials(options: Voip, user_id: str, now_seconds: int) -> tuple[str, str]:
