@@ -144,6 +144,9 @@ def _search(
 
 def _decoded(segment: str) -> str:
     try:
-        return unquote(segment, errors="strict")
+        decoded = unquote(segment, errors="strict")
     except UnicodeDecodeError:
         raise InvalidParam("The path is not percent-encoded UTF-8") from None
+    if "\0" in decoded:  # nothing that has a name has one with NUL, and Postgres can't store it
+        raise InvalidParam("The path may not contain NUL (U+0000)")
+    return decoded

@@ -158,6 +158,8 @@ class Backfill:
         place = _place_between(older, before, len(events))
         if place is None:
             return []
+        if room.dropped:  # meanwhile: what they cite may never have been committed
+            raise Unavailable("The room is being read again. Try again in a moment.")
         return self._judge(room, source, events, place)
 
     def _judge(

@@ -13,7 +13,8 @@ from homeserver.stream.gaps import Gaps
 from homeserver.stream.group_states import group_after
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.receive import Receiver, RoomGone, in_order
+from homeserver.stream.receive import Receiver, in_order
+from homeserver.stream.take_in import RoomGone
 
 ATTEMPTS = 3
 MAX_STATES = 20

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from homeserver.errors import BadJson, Forbidden, InvalidParam, TooLarge, Unavailable, UserSuspended
+from homeserver.errors import BadJson, Forbidden, InvalidParam, TooLarge, UserSuspended
 from homeserver.json_types import JsonObject
 from homeserver.protocol.auth_rules import auth_event_keys, check_event, may_redact
 from homeserver.protocol.canonical_json import CanonicalJsonError
@@ -85,8 +85,6 @@ class DraftEvents:
             found = await self._rooms.events.get_many(connection, missing, self._rooms.rules_of)
         # Held here for as long as the room's head may need them, whatever the cache lets go.
         room.needed = {e: s for e in wanted if (s := found.get(e) or self.find(room, e))}
-        if room.dropped:  # meanwhile: its head may rest on what was never committed
-            raise Unavailable("The room is being read again. Try again in a moment.")
 
     def find(self, room: LiveRoom, event_id: str) -> StoredEvent | None:
         return (

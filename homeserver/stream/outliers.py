@@ -18,8 +18,9 @@ from homeserver.stream.changes import OutliersChange
 from homeserver.stream.event_sources import CREATE, EventSource
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.receive import RoomGone, in_order
+from homeserver.stream.receive import in_order
 from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.take_in import RoomGone
 from homeserver.stream.writer import StreamWriter
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,8 @@ class Outliers:
                 fresh = [e for e in in_order(events) if source.find(e.event_id) is None]
                 cited = {id_ for event in fresh for id_ in event.auth_events}
                 await source.load(cited | _create_ids(fresh))
+            if room.dropped:  # meanwhile: what they cite may never have been committed
+                raise RoomGone
             rows = self._judge(room, source, fresh)
             if not rows:
                 return

@@ -22,12 +22,8 @@ from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.push_evaluator import POWER_KEYS, PushEvaluator, parent_of
 from homeserver.stream.resolve import StateResolver
-from homeserver.stream.take_in import Intake
+from homeserver.stream.take_in import Intake, RoomGone
 from homeserver.stream.writer import StreamWriter
-
-
-class RoomGone(Exception):
-    """The room was dropped from memory meanwhile: get it again."""
 
 
 class Receiver:

@@ -159,6 +159,8 @@ class Sender:
         """Bring into memory what building these drafts looks at; no query if it is there."""
         await self._push.prepare(room)
         await self._drafts.load_needed(room, drafts)
+        if room.dropped:  # meanwhile: its head may rest on what was never committed
+            raise Unavailable("The room is being read again. Try again in a moment.")
 
     def _standing(self, room: LiveRoom, draft: Draft) -> StoredEvent | None:
         """The state event that already says what the draft wants to say."""

@@ -26,6 +26,10 @@ from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_state
 from homeserver.stream.writer import StreamWriter
 
 
+class RoomGone(Exception):
+    """The room was dropped from memory meanwhile: get it again."""
+
+
 class Intake:
     """Takes events into one room, whose lock the caller holds."""
 
@@ -48,10 +52,12 @@ class Intake:
     ) -> tuple[StoredEvent, asyncio.Future[None]]:
         """Submit the event; `outlier` is what we have of it already. The future: committed.
 
-        `push` is kept with the event if it gets a place in the timeline.
+        `push` is kept with the event if it gets a place in the timeline. Raises RoomGone.
         """
         changes = self._state_changes(judged)
         members = await self._load_members(judged, changes)
+        if self._room.dropped:  # meanwhile: its head rests on what was never committed
+            raise RoomGone
         building = _Building(self, judged, outlier, changes)
         building.push = push if judged.is_accepted else PushJudgement()
         return building.submit(members)

@@ -5,7 +5,8 @@ Rules of this file:
   between: the queue's order is the order of positions.
 - A position is visible (`position`) if and only if it is committed and published, and all
   positions below it are too.
-- If a commit fails, so does everything that was queued behind it: it may be built on it.
+- If a commit fails, so does everything that was queued behind it: it may be built on it. But if
+  Postgres refuses one change for what it holds, only that and what is queued for its room fail.
 - After a commit: apply to what is in memory, make the position visible, answer the senders, wake
   the sleepers. All of it in one step without an `await`.
 """
@@ -24,7 +25,7 @@ from homeserver.errors import Unavailable
 from homeserver.histogram import Histogram
 from homeserver.store import stream_positions
 from homeserver.store.database import Connection, Database, unavailable_if_lost
-from homeserver.stream.changes import Change
+from homeserver.stream.changes import Change, EventChange, MembershipChange, OutliersChange
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,19 @@ Published = Callable[[Sequence[Change]], None]
 class _Submission:
     changes: tuple[Change, ...]
     done: asyncio.Future[None]
+
+    def rooms(self) -> set[str]:
+        """The rooms whose heads these changes move: what comes next there is built on them."""
+        kinds = EventChange | OutliersChange | MembershipChange
+        return {change.room_id for change in self.changes if isinstance(change, kinds)}
+
+
+class _BadChange(Exception):
+    """Postgres refuses what one submission wants to have written; `error` says why."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class StreamWriter:
@@ -67,6 +81,7 @@ class StreamWriter:
         self._connection: Connection | None = None
         self._queue: list[_Submission] = []
         self._in_flight: list[_Submission] = []
+        self._singly = 0
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -158,21 +173,37 @@ class StreamWriter:
                 except Unavailable as error:
                     self._fail_everything(error)
                     await self._reconnect()
-                except Exception as error:  # one bad change must not end the writer
+                except _BadChange as bad:
+                    self._fail_in_flight(bad.error)
+                except Exception as error:  # whatever it is, it must not end the writer
                     log.exception("commit failed")
                     self._fail_everything(error)
             if self._closing:
                 return
 
     def _take_batch(self) -> list[_Submission]:
-        batch = self._queue[:MAX_BATCH]
-        del self._queue[:MAX_BATCH]
+        size = 1 if self._singly else MAX_BATCH
+        self._singly = max(0, self._singly - 1)
+        batch = self._queue[:size]
+        del self._queue[:size]
         return batch
 
     async def _commit_in_flight(self) -> None:
         started = time.perf_counter()
         changes = [change for submission in self._in_flight for change in submission.changes]
-        await self._commit(changes)
+        try:
+            await self._commit(changes)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(self._in_flight) == 1:
+                log.exception("commit failed")
+                raise _BadChange(error) from error
+            # One of them can't be written: each by itself, so that the others don't suffer.
+            self._queue[:0] = self._in_flight
+            self._singly += len(self._in_flight)
+            self._in_flight = []
+            return
         self.commit_seconds.observe(time.perf_counter() - started)
         self.batch_sizes.observe(len(changes))
         self._publish(changes)
@@ -201,13 +232,15 @@ class StreamWriter:
                 write, of_type = writes[0]
                 await write(connection, of_type)
                 return
+            reserved = self._reserved
             async with connection.transaction():
                 if reserve:
-                    self._reserved = await stream_positions.reserve(
+                    reserved = await stream_positions.reserve(
                         connection, self._allocated + RESERVED_AT_ONCE
                     )
                 for write, of_type in writes:
                     await write(connection, of_type)
+            self._reserved = reserved
 
     def _publish(self, changes: Sequence[Change]) -> None:
         for callback in self._apply:
@@ -223,8 +256,18 @@ class StreamWriter:
     def _fail_everything(self, error: Exception) -> None:
         """What was in flight failed; what is queued may be built on it."""
         failed = [*self._in_flight, *self._queue]
-        self._in_flight = []
         self._queue = []
+        self._fail(failed, error)
+
+    def _fail_in_flight(self, error: Exception) -> None:
+        """It can't be written; what is queued for the same rooms is built on it."""
+        rooms = {room_id for submission in self._in_flight for room_id in submission.rooms()}
+        built_on = [one for one in self._queue if not rooms.isdisjoint(one.rooms())]
+        self._queue = [one for one in self._queue if rooms.isdisjoint(one.rooms())]
+        self._fail([*self._in_flight, *built_on], error)
+
+    def _fail(self, failed: Sequence[_Submission], error: Exception) -> None:
+        self._in_flight = []
         changes = [change for submission in failed for change in submission.changes]
         for callback in self._failed:
             callback(changes)

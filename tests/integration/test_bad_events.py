@@ -158,3 +158,38 @@ async def test_strangers_cannot_send(server: RunningServer) -> None:
     unknown = f"/rooms/{quote('!unknown:hs.test')}/send/m.room.message/1"
     status, _ = await refused(bob, "PUT", unknown, body={"body": "hi"})
     assert status in (403, 404)
+
+
+async def test_what_postgres_cannot_hold_is_refused_and_disturbs_nobody(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room, user = quote(await alice.create_room()), quote(alice.user_id)
+    bobs = await bob.create_room()
+    long = "".join(map(chr, range(0x4E00, 0x4E00 + 3000)))  # too long for an index, compressed too
+    requests: list[tuple[str, str, Any]] = [
+        ("PUT", f"/rooms/{room}/send/m.x%00/1", {}),
+        ("PUT", f"/rooms/{room}/send/m.x/1%00", {}),
+        ("PUT", f"/rooms/{room}/state/m.x/%00", {}),
+        ("POST", "/createRoom", {"initial_state": [{"type": "a\0", "content": {}}]}),
+        ("PUT", f"/user/{user}/account_data/a%00", {}),
+        ("PUT", f"/user/{user}/account_data/{quote(long)}", {}),
+        ("PUT", f"/user/{user}/rooms/{room}/account_data/{quote(long)}", {}),
+        ("POST", f"/rooms/{room}/receipt/m.read/$unknown", {"thread_id": "a\0"}),
+        ("POST", f"/rooms/{room}/receipt/m.read/$unknown", {"thread_id": long}),
+        ("PUT", f"/sendToDevice/{quote(long)}/1", {"messages": {alice.user_id: {"*": {}}}}),
+        ("PUT", f"/presence/{user}/status", {"presence": "online", "status_msg": "a\0"}),
+        ("GET", f"/rooms/{room}/event/%24a%00", None),
+    ]
+    for method, path, body in requests:
+        status, _ = await refused(alice, method, path, body=body)
+        assert status in (400, 413), path
+        assert await bob.send(bobs, "still here")
+
+
+async def test_any_number_of_milliseconds_may_be_typed(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room = quote(await alice.create_room())
+    for patience in (10**400, -(10**400)):
+        body = {"typing": True, "timeout": patience}
+        await alice.put(f"/rooms/{room}/typing/{quote(alice.user_id)}", body)

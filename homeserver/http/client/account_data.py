@@ -6,7 +6,7 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
-from homeserver.protocol.identifiers import is_room_id
+from homeserver.protocol.identifiers import fits, is_room_id
 from homeserver.stream.push_rules import PUSH_RULES
 
 endpoints = Endpoints()
@@ -92,6 +92,8 @@ def _require_own(call: Call, user_id: str) -> None:
 def _check_type(type_: str) -> None:
     if type_ in OF_THE_SERVER:
         raise BadJson(f"Cannot set {type_} through this API", status=405)
+    if not fits(type_):
+        raise InvalidParam("A type of account data is at most 255 bytes long")
 
 
 def _check_room(room_id: str) -> None:

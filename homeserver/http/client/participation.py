@@ -9,11 +9,13 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.services.receipts import FULLY_READ, RECEIPT_TYPES
+from homeserver.protocol.identifiers import is_event_id
+from homeserver.services.receipts import FULLY_READ, MAIN, RECEIPT_TYPES
 
 endpoints = Endpoints()
 
 DEFAULT_TYPING_MS = 30_000
+MAX_TYPING_MS = 3600 * 1000
 
 
 @endpoints.post(
@@ -59,7 +61,8 @@ async def set_typing(call: Call, room_id: str, user_id: str, body: JsonObject) -
         raise BadJson("`timeout` must be a number of milliseconds")
     await call.parts.receipts.require_joined(room_id, user_id)
     if typing:
-        call.parts.stream.typing.start(room_id, user_id, patience / 1000)
+        seconds = max(0, min(patience, MAX_TYPING_MS)) / 1000
+        call.parts.stream.typing.start(room_id, user_id, seconds)
     else:
         call.parts.stream.typing.stop(room_id, user_id)
     return {}
@@ -72,6 +75,8 @@ def _thread_id(receipt_type: str, body: JsonObject) -> str:
     thread_id: Any = body["thread_id"]
     if not isinstance(thread_id, str) or not thread_id:
         raise InvalidParam("`thread_id` must be a string that isn't empty")
+    if thread_id != MAIN and not is_event_id(thread_id):
+        raise InvalidParam("`thread_id` must be `main` or the id of the thread's root")
     if receipt_type not in RECEIPT_TYPES:
         raise InvalidParam(f"A {receipt_type} can't be for a thread")
     return thread_id

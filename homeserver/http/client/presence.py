@@ -26,6 +26,8 @@ async def set_presence(call: Call, user_id: str, body: PresenceBody) -> JsonObje
     """client-server-api#put_matrixclientv3presenceuseridstatus"""
     if user_id != call.requester.user_id:
         raise Forbidden("You can only set a presence of your own")
+    if "\0" in (body.status_msg or ""):
+        raise InvalidParam("`status_msg` may not hold NUL (U+0000)")
     if call.parts.stream.presence.enabled:
         await call.parts.stream.users.get(user_id)
         call.parts.stream.presence.set(user_id, body.presence, body.status_msg)

@@ -10,6 +10,7 @@ from homeserver.errors import InvalidParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import fits
 
 endpoints = Endpoints()
 
@@ -21,8 +22,8 @@ class SendBody(msgspec.Struct):
 @endpoints.put("/sendToDevice/{event_type}/{txn_id}", auth=Auth.GUEST)
 async def send_to_device(call: Call, event_type: str, txn_id: str, body: SendBody) -> JsonObject:
     """client-server-api#put_matrixclientv3sendtodeviceeventtypetxnid"""
-    if len(txn_id) > 255 or "\0" in event_type + txn_id:
-        raise InvalidParam("The transaction id is too long, or the type is not a text")
+    if len(txn_id) > 255 or not fits(event_type):
+        raise InvalidParam("The transaction id or the type is too long")
     # An application service may act without a device; its transactions are its user's then.
     sender = (call.requester.user_id, call.requester.device_id or "")
     await call.parts.encryption.to_device.send(sender, event_type, txn_id, body.messages)

@@ -1,0 +1,85 @@
+"""The stream writer on a real Postgres: what becomes of changes that can't be written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from homeserver.errors import Unavailable
+from homeserver.histogram import Histogram
+from homeserver.store import account_data
+from homeserver.store.account_data import AccountDataRow
+from homeserver.store.database import Database
+from homeserver.store.rooms import MembershipRow
+from homeserver.stream.changes import AccountDataChange, MembershipChange
+from homeserver.stream.tables import TABLES, is_one_statement
+from homeserver.stream.writer import StreamWriter
+
+ALICE = "@alice:hs.test"
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[StreamWriter]:
+    writer = StreamWriter(database, dict(TABLES), is_one_statement, Histogram(), Histogram())
+    await writer.start()
+    yield writer
+    await writer.stop()
+
+
+def change(writer: StreamWriter, type_: str) -> AccountDataChange:
+    position = writer.allocate()
+    return AccountDataChange(position, AccountDataRow(ALICE, "", type_, b"{}", position))
+
+
+async def test_a_change_that_postgres_refuses_fails_alone(
+    database: Database, writer: StreamWriter
+) -> None:
+    published: list[int] = []
+    failed: list[int] = []
+    writer.on_publish(lambda changes: published.extend(c.position for c in changes))
+    writer.on_failure(lambda changes: failed.extend(c.position for c in changes))
+    changes = [change(writer, type_) for type_ in ("a", "b\0", "c", "d\0", "e")]
+    async with asyncio.timeout(20):
+        done = [writer.submit(change) for change in changes]
+        outcomes = await asyncio.gather(*done, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [
+        type(None),
+        Unavailable,
+        type(None),
+        Unavailable,
+        type(None),
+    ]
+    assert published == [changes[i].position for i in (0, 2, 4)]
+    assert failed == [changes[i].position for i in (1, 3)]
+    assert writer.position == changes[4].position
+    async with database.connection() as connection:
+        rows = await account_data.of_user(connection, ALICE)
+    assert {row.type for row in rows} == {"a", "c", "e"}
+    await writer.append(change(writer, "f"))
+
+
+async def test_what_is_built_on_a_refused_change_fails_with_it(writer: StreamWriter) -> None:
+    def invited(user_id: str) -> MembershipChange:
+        position = writer.allocate()
+        row = MembershipRow(
+            room_number=1,
+            user_id=user_id,
+            membership="invite",
+            event_id="$event",
+            sender=ALICE,
+            position=position,
+            joined_from=None,
+            is_local=True,
+        )
+        return MembershipChange(position, "!room:hs.test", row)
+
+    async with asyncio.timeout(20):
+        done = [
+            writer.submit(invited("@\0:hs.test")),
+            writer.submit(invited("@bob:hs.test")),
+            writer.submit(change(writer, "c")),
+        ]
+        outcomes = await asyncio.gather(*done, return_exceptions=True)
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [True, True, False]
