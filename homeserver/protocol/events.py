@@ -346,6 +346,15 @@ def with_signatures(event: Event, more: JsonObject) -> Event:
     return _event(event.rules, pdu, event.event_id, encoded, event.rejected)
 
 
+def with_signature_by(event: Event, server_name: str, key_id: str, signature: str) -> Event:
+    """The event with one signature set, whatever stood in its place; all others stay."""
+    pdu = event.pdu
+    pdu["signatures"].setdefault(server_name, {})[key_id] = signature
+    encoded = encode_pdu(pdu, event.rules)
+    check_size(encoded)
+    return _event(event.rules, pdu, event.event_id, encoded, event.rejected)
+
+
 def required_signers(event: Event) -> set[str]:
     """The servers that must have signed an event (each room version's "Authorisation rules").
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.protocol.events import Event
+from homeserver.protocol.policy_servers import POLICY
 from homeserver.store.events import Flag, KnownEvent
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.group_states import group_after
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver, in_order
 from homeserver.stream.take_in import RoomGone
 
@@ -24,10 +26,13 @@ MAX_STATES = 20
 class CatchUp:
     """Receives events and what is missing before them."""
 
-    def __init__(self, rooms: LiveRooms, gaps: Gaps, receiver: Receiver) -> None:
+    def __init__(
+        self, rooms: LiveRooms, gaps: Gaps, receiver: Receiver, policy_servers: PolicyServers
+    ) -> None:
         self._rooms = rooms
         self._gaps = gaps
         self._receiver = receiver
+        self._policy_servers = policy_servers
 
     async def receive(
         self, room_id: str, received: Sequence[tuple[str, Event]]
@@ -50,6 +55,8 @@ class CatchUp:
         self, room: LiveRoom, received: Sequence[tuple[str, Event]]
     ) -> dict[str, str | None]:
         events = in_order(event for _, event in received)
+        if POLICY in room.head.state:
+            events = await self._policy_servers.ask_for(room, events)
         if self._all_in_memory(room, events):
             return await self._receiver.receive(room, events, {})
         origins = {event.event_id: origin for origin, event in received}

@@ -15,6 +15,7 @@ from homeserver.stream.gaps import Gaps
 from homeserver.stream.incoming import Incoming
 from homeserver.stream.outliers import Outliers
 from homeserver.stream.outside_memberships import OutsideMemberships
+from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver
 from homeserver.stream.verify import Verifier
 
@@ -41,7 +42,9 @@ def build(
     outliers = Outliers(database, rooms, writer)
     gaps = Gaps(database, remote.client, verifier, outliers, server_name)
     receiver = Receiver(database, rooms, writer, stream.push_evaluator, server_name)
-    catch_up = CatchUp(rooms, gaps, receiver)
+    policy_servers = PolicyServers(rooms, remote.client, server_name)
+    stream.sender.policy_servers = policy_servers
+    catch_up = CatchUp(rooms, gaps, receiver, policy_servers)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
     entry = RoomEntry(database, rooms, writer, verifier, server_name)
     outside = OutsideMemberships(database, writer)

@@ -13,6 +13,7 @@ import structlog
 
 from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event, may_redact
 from homeserver.protocol.events import Event
+from homeserver.protocol.policy_servers import POLICY, is_recommended, policy_server_of
 from homeserver.protocol.power_levels import power_levels_of
 from homeserver.protocol.rejection import Rejected
 from homeserver.store.database import Connection
@@ -206,6 +207,9 @@ class Judge:
         # "6. Passes authorisation rules based on the current state of the room, otherwise it is
         # soft failed."
         current = self._room.head.state
+        if not await self._is_recommended(event, current):
+            log.info("soft-failed", event_id=event.event_id, reason="no policy server's signature")
+            return Flag.SOFT_FAILED
         if current is before.state or auth_state_ids(event, current) == ids:
             return 0
         try:
@@ -214,6 +218,20 @@ class Judge:
             log.info("soft-failed", event_id=event.event_id, reason=rejected.reason)
             return Flag.SOFT_FAILED
         return 0
+
+    async def _is_recommended(self, event: Event, current: State) -> bool:
+        """What the room's policy server says, by its signature."""
+        policy_id = current.get(POLICY)
+        if policy_id is None:
+            return True
+        await self._source.load([policy_id])
+        policy = self._source.find(policy_id)
+        if policy is None:
+            return True
+        members = self._room.head_members.items()
+        joined = (user_id for user_id, row in members if row.membership == "join")
+        server = policy_server_of(policy.content, joined)
+        return server is None or is_recommended(event, server)
 
     async def _create(self, event: Event, state: State) -> dict[StateKey, Event]:
         """From version 12 on the room id stands for the create event."""

@@ -1,7 +1,8 @@
 """A local user's content becomes a signed, authorised event: hop 2 of the hot path.
 
 Rules of this file:
-- Between the first look at a room's head and the submission of the event there is no `await`.
+- Between the first look at a room's head and the submission of the event there is no `await`
+  (but in rooms with a policy server, which is asked in between, under the room's lock).
 - The head advances at once: the next event of the room does not wait for this commit.
 """
 
@@ -20,13 +21,17 @@ from homeserver.errors import (
     Unavailable,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.events import Event
+from homeserver.protocol.policy_servers import POLICY
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.store.rooms import RoomRow
+from homeserver.store.state import StateKey
 from homeserver.stream.changes import Change, EventChange
 from homeserver.stream.drafts import Draft, DraftEvents, Transaction
 from homeserver.stream.heads import Heads
 from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.push_evaluator import PushEvaluator
 from homeserver.stream.state_groups import EMPTY
 from homeserver.stream.stored_event import StoredEvent
@@ -55,6 +60,7 @@ class Sender:
         self._heads = heads
         self._push = push
         self.signer = drafts.signer
+        self.policy_servers: PolicyServers | None = None
         self.new_event_id = drafts.new_event_id
 
     async def send(
@@ -70,13 +76,18 @@ class Sender:
             standing = self._standing(room, draft)
             if standing is not None:
                 return standing
-            change = self._build(room, draft, transaction)
+            change = await self._recommended(room, draft, transaction)
             submitted = self._writer.submit(change)
         await submitted
         return change.stored
 
     async def send_many(self, room_id: str, drafts: Sequence[Draft]) -> list[StoredEvent]:
-        """Send events of one room in one transaction: all of them or none."""
+        """Send events of one room in one transaction: all of them or none.
+
+        In a room that a policy server watches they are sent one by one: it sees each.
+        """
+        if await self._is_watched(room_id):
+            return [await self.send(room_id, draft) for draft in drafts]
         async with self._locked(room_id) as room:
             await self._load_needed(room, drafts)
             before = room.head, dict(room.pending), dict(room.pending_members)
@@ -174,11 +185,44 @@ class Sender:
             return None
         return standing if room.pending.get(standing.event_id) is None else None
 
+    async def _is_watched(self, room_id: str) -> bool:
+        room = await self._rooms.get(room_id)
+        return room is not None and POLICY in room.head.state
+
+    async def _recommended(
+        self, room: LiveRoom, draft: Draft, transaction: Transaction | None
+    ) -> EventChange:
+        """`_build`, with the policy server's signature if the room has one.
+
+        Asking takes a while, but nobody moves the head meanwhile: we hold the room's lock.
+        """
+        if self.policy_servers is None or POLICY not in room.head.state:
+            return self._build(room, draft, transaction)
+        event, auth = self._judged(room, draft)
+        event = await self.policy_servers.recommended(room, event)
+        if room.dropped:
+            raise Unavailable("The room is being read again. Try again in a moment.")
+        return self._take(room, draft, event, auth, transaction)
+
     def _build(self, room: LiveRoom, draft: Draft, transaction: Transaction | None) -> EventChange:
         """The event of a draft on the room's head, which advances. No await in here."""
+        event, auth = self._judged(room, draft)
+        return self._take(room, draft, event, auth, transaction)
+
+    def _judged(self, room: LiveRoom, draft: Draft) -> tuple[Event, dict[StateKey, StoredEvent]]:
         auth = self._drafts.auth_events(room, draft)
         event = self._drafts.event(room, draft, list(auth.values()))
         self._drafts.check(room, event, auth)
+        return event, auth
+
+    def _take(
+        self,
+        room: LiveRoom,
+        draft: Draft,
+        event: Event,
+        auth: dict[StateKey, StoredEvent],
+        transaction: Transaction | None,
+    ) -> EventChange:
         redacts = self._drafts.redaction_target(room, event, draft.redacts_only_own)
         number = self._writer.allocate()
         return self._heads.advance(room, event, number, auth, transaction, redacts)
