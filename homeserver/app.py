@@ -274,6 +274,8 @@ def _parts(
     observers.deactivated.append(delayed_events.account_ended)
     observers.devices_deleted.append(cores.push.pushers.devices_deleted)
     observers.devices_deleted.append(cores.app_services.masquerade.devices_deleted)
+    encryption = encryption_parts(database, stream, cores.remote.client, config.server_name, now_ms)
+    observers.deactivated.append(encryption.account_ended)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
         config=config,
@@ -310,9 +312,7 @@ def _parts(
         push=cores.push,
         app_services=cores.app_services,
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
-        encryption=encryption_parts(
-            database, stream, cores.remote.client, config.server_name, now_ms
-        ),
+        encryption=encryption,
     )
 
 

@@ -116,6 +116,12 @@ async def delete(connection: Connection, user_id: str, version: int) -> None:
     )
 
 
+async def delete_all(connection: Connection, user_id: str) -> None:
+    """Forget everything that a user has backed up."""
+    await connection.execute("DELETE FROM backed_up_keys WHERE user_id = $1", user_id)
+    await connection.execute("DELETE FROM key_backups WHERE user_id = $1", user_id)
+
+
 async def put_keys(connection: Connection, scope: Scope, keys: Sequence[BackedUpKey]) -> Backup:
     """Add keys, where they are better than those that are there; the backup afterwards.
 

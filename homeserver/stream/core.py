@@ -122,7 +122,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
     writer.on_publish(presence.published)
-    for failing in (rooms, users, listed, *of_users, transactions):
+    for failing in (rooms, users, listed, *of_users, device_list_log, transactions):
         writer.on_failure(failing.fail)
     return StreamCore(
         writer=writer,

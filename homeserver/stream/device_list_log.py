@@ -65,6 +65,12 @@ class DeviceListLog:
             self.floor = self._entries[-LENGTH - 1].position
             del self._entries[:-LENGTH]
 
+    def fail(self, changes: Sequence[Change]) -> None:
+        """A commit failed and may yet have been carried out: up to there Postgres is asked."""
+        if changes:
+            self._entries.clear()
+            self.floor = max(self.floor, *(change.position for change in changes))
+
     def _memberships(
         self, room_id: str, rows: Iterable[MembershipRow], seen: dict[tuple[str, str], str]
     ) -> None:

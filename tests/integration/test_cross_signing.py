@@ -189,3 +189,33 @@ async def test_new_cross_signing_keys_and_signatures_are_told(alice: Client, bob
     assert (await bob.sync())["device_lists"]["changed"] == [alice.user_id]
     await alice.post(SIGN, {alice.user_id: {alice.device_id: signed}})
     assert "device_lists" not in await bob.sync()
+
+
+async def test_a_deactivated_account_leaves_no_keys_behind(
+    server: RunningServer, alice: Client, bob: Client
+) -> None:
+    await Device(alice).upload()
+    await with_keys(alice)
+    body = {"algorithm": "test", "auth_data": {}}
+    version = (await alice.post("/room_keys/version", body))["version"]
+    key = {
+        "first_message_index": 0,
+        "forwarded_count": 0,
+        "is_verified": True,
+        "session_data": {"secret": "x"},
+    }
+    await alice.put("/room_keys/keys/!room/session", key, version=version)
+    auth = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD,
+    }
+
+    await alice.post("/account/deactivate", {"auth": auth})
+
+    assert (await keys_of(bob, alice.user_id))["devices"] == {}
+    assert (await keys_of(bob, alice.user_id))["master"] is None
+    assert server.app is not None
+    async with server.app.database.connection() as connection:
+        for table in ("backed_up_keys", "key_backups", "cross_signing_keys", "device_keys"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0

@@ -108,6 +108,14 @@ class CrossSigning:
                 rows += [CrossSigningRow(user_id, u, None) for u in standing if u not in keys]
             await self._device_lists.publish(DeviceListUpdate(user_id, cross_signing=tuple(rows)))
 
+    async def delete_all(self, user_id: str) -> None:
+        """Take a user's cross-signing keys away."""
+        async with self._device_lists.turn_of(user_id):
+            standing = await self._standing(user_id)
+            rows = tuple(CrossSigningRow(user_id, usage, None) for usage in standing)
+            if rows:
+                await self._device_lists.publish(DeviceListUpdate(user_id, cross_signing=rows))
+
     async def sign(self, user_id: str, body: JsonObject) -> JsonObject:
         """Add a user's signatures to keys, by user id and key id; the failures likewise."""
         failures: dict[str, JsonObject] = {}

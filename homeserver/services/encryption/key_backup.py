@@ -94,6 +94,11 @@ class KeyBackups:
             if not backup.is_deleted:
                 await backup_store.delete(connection, user_id, backup.version)
 
+    async def delete_all(self, user_id: str) -> None:
+        """Forget all backups of a user who never comes back."""
+        async with self._database.transaction() as connection:
+            await backup_store.delete_all(connection, user_id)
+
     async def put(self, user_id: str, version: str, data: AllData) -> JsonObject:
         """Add keys where they are better than those there; `etag` and `count` afterwards.
 

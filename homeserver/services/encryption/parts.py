@@ -10,8 +10,8 @@ from homeserver.services.encryption.cross_signing import CrossSigning
 from homeserver.services.encryption.dehydrated_devices import DehydratedDevices
 from homeserver.services.encryption.device_keys import DeviceKeys
 from homeserver.services.encryption.key_backup import KeyBackups
-from homeserver.services.encryption.key_queries import KeyQueries
 from homeserver.services.encryption.one_time_keys import OneTimeKeys
+from homeserver.services.encryption.queries import KeyQueries
 from homeserver.services.encryption.to_device import ToDevice
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
@@ -30,6 +30,11 @@ class EncryptionParts:
     key_backups: KeyBackups
     to_device: ToDevice
     remote_device_lists: RemoteDeviceLists
+
+    async def account_ended(self, user_id: str, erase: bool) -> None:
+        """What is left of a deactivated account's keys goes, and who knew them is told."""
+        await self.key_backups.delete_all(user_id)
+        await self.cross_signing.delete_all(user_id)
 
     async def stop(self) -> None:
         """End what is under way."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from homeserver.clock import Clock
-from homeserver.errors import BadJson
+from homeserver.errors import BadJson, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.identifiers import is_device_id, is_user_id, server_name_of
@@ -109,6 +109,10 @@ class ToDevice:
             # A client that goes away doesn't take back what it has sent.
             await asyncio.shield(sending)
             sent.done.add(key)
+        except Unavailable:
+            # The commit may yet have been carried out: Postgres is asked before it is sent again.
+            self._senders.discard(sender)
+            raise
         finally:
             sending.add_done_callback(lambda done: _finished(sent, key, done))
 
