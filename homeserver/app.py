@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import structlog
+from msgspec import Struct, field
 
 from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
@@ -84,8 +84,7 @@ from homeserver.stream.core import StreamCore
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Homeserver:
+class Homeserver(Struct, frozen=True):
     """A running server, as whoever started it sees it."""
 
     config: Config
@@ -100,8 +99,7 @@ class Homeserver:
     """For tests that look into memory, or throw parts of it away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observers:
+class Observers(Struct, frozen=True):
     """Who is told what becomes of accounts and devices, in this order."""
 
     registered: list[Registered] = field(default_factory=list)
@@ -109,8 +107,7 @@ class Observers:
     devices_deleted: list[DevicesDeleted] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Cores:
+class Cores(Struct, frozen=True):
     """What runs already when the other parts are built."""
 
     stream: StreamCore

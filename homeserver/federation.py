@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.clock import now_ms
 from homeserver.config import Config
@@ -22,8 +22,7 @@ from homeserver.stream import inbound as stream_inbound
 from homeserver.stream.core import StreamCore
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Struct, frozen=True):
     """What federation is built on."""
 
     config: Config

@@ -7,9 +7,9 @@ import hashlib
 import hmac
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.config import Config
 from homeserver.errors import MatrixError
@@ -20,8 +20,7 @@ SHARED_SECRET_PATH = "/_synapse/admin/v1/register"  # noqa: S105
 TIMEOUT_SECONDS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class NewAccount:
+class NewAccount(Struct, frozen=True):
     """Who shall have an account."""
 
     username: str

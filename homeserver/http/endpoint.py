@@ -11,10 +11,10 @@ import enum
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
@@ -80,8 +80,7 @@ class Options(TypedDict, total=False):
     """Whether a suspended account is refused (joining, sending, changing the profile, ...)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(Struct, frozen=True):
     """A route as it was declared, with full paths."""
 
     method: str

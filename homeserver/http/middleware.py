@@ -10,12 +10,12 @@ import itertools
 import time
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
+from msgspec import Struct
 
 from homeserver.errors import InvalidParam, MatrixError, UnknownError
 from homeserver.http.answer import error_answer, json_answer, preflight_answer
@@ -44,8 +44,7 @@ def add_request_id(
     return event
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
+class Doors(Struct, frozen=True):
     """What all listeners share: how callers are checked, counted and measured."""
 
     parts: Parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.config import Config
 from homeserver.http.federation.parts import FederationParts
@@ -47,8 +47,7 @@ from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
 
 
-@dataclass(frozen=True, slots=True)
-class Directories:
+class Directories(Struct, frozen=True):
     """What finds rooms and people, and the state by which rooms want to be found."""
 
     own: Directory
@@ -61,8 +60,7 @@ class Directories:
     state: ClientState
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """What `call.parts` offers. A new part is one more field here and one more line in `app.py`."""
 
     config: Config

@@ -7,8 +7,9 @@ A `{name}` never matches an empty segment.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from urllib.parse import unquote
+
+from msgspec import Struct, field
 
 from homeserver.config import Limits
 from homeserver.errors import InvalidParam, Unrecognized
@@ -33,16 +34,14 @@ class Route:
         self.seconds = Histogram()
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(Struct, frozen=True):
     """Where a path ends: the route and the names of the path's parameters, in order."""
 
     route: Route
     names: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(Struct):
     static: dict[str, _Node] = field(default_factory=dict)
     parameter: _Node | None = None
     ends: dict[str, _End] = field(default_factory=dict)

@@ -5,9 +5,9 @@ client-server-api#cross-signing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from nacl.signing import VerifyKey
 
 from homeserver.json_types import JsonObject
@@ -26,8 +26,7 @@ class KeyFormatError(ValueError):
     """An object is no cross-signing key or device key; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Struct, frozen=True):
     """An ed25519 key: `name` is a device id, or for cross-signing keys the key itself."""
 
     name: str

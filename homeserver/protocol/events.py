@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import (
@@ -107,8 +107,7 @@ class Event(msgspec.Struct, frozen=True, eq=False, gc=False):
         return f"<{self.type} {self.state_key!r} {self.event_id} by {self.sender}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
+class Template(Struct, frozen=True, kw_only=True):
     """What an event says before it is hashed and signed. `room_id` is empty for a v12 create event.
 
     Room versions 1 and 2 also need the chosen `event_id` and, where known, the reference hashes of

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.event_fields import EventFields
@@ -78,8 +78,7 @@ class FilterDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     room: RoomFilter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NameMatcher:
+class NameMatcher(Struct, frozen=True):
     """Allows a name that is included and not excluded.
 
     The `*` of types is any sequence of characters; ids have no wildcards and no `*` in them.
@@ -104,8 +103,7 @@ class NameMatcher:
         return self.included_pattern is not None and bool(self.included_pattern.fullmatch(name))
 
 
-@dataclass(frozen=True, slots=True)
-class EventMatcher:
+class EventMatcher(Struct, frozen=True):
     """One compiled (Room)EventFilter. Ask `matches_all` before a loop, `event_allowed` in it.
 
     `matches_all`: no event of any room is held back (`limit` and member loading don't count).
@@ -148,8 +146,7 @@ class EventMatcher:
         return min(default if asked is None else asked, maximum)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """A compiled filter; `matches_all` if every event in every section is sent as a whole."""
 
     definition: FilterDefinition

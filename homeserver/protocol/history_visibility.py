@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 
@@ -75,8 +76,7 @@ def server_may_see(visibility: Visibility, memberships: Iterable[str]) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One deciding event: at `position` the visibility, or the reader's membership, became this."""
 
     position: int

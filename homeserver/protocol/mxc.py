@@ -6,8 +6,9 @@ client-server-api#matrix-content-mxc-uris
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.protocol.identifiers import is_server_name
 
@@ -17,8 +18,7 @@ _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 MAX_DEPTH = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Mxc:
+class Mxc(Struct, frozen=True):
     """The name of a piece of media: the server where it originated and that server's id for it."""
 
     server_name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 
@@ -13,8 +14,7 @@ ACTIVE_MS = 60_000
 """For so long after doing something a user is "currently active"."""
 
 
-@dataclass(frozen=True, slots=True)
-class UserPresence:
+class UserPresence(Struct, frozen=True):
     """A user's presence as of a stream position. `last_active_ts` in milliseconds, 0: unknown."""
 
     user_id: str

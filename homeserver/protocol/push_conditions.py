@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.event_fields import split_path
@@ -25,8 +26,7 @@ _COUNT = re.compile(r"(==|<|>|>=|<=)?([0-9]{1,15})")
 _MAX_INTEGER = 2**53 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(Struct, frozen=True):
     """The user whose rules are asked; `user_id` None is nobody in particular.
 
     `display_name` is the one in the room. `subscribed`: to the thread of the event (MSC4306).
@@ -40,8 +40,7 @@ class Reader:
 NOBODY = Reader(None)
 
 
-@dataclass(frozen=True, slots=True)
-class RoomFacts:
+class RoomFacts(Struct, frozen=True):
     """What the conditions ask about the room, by its state at the event.
 
     `notification_levels` is `content.notifications` of the power levels, as integers.

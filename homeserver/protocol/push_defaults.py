@@ -8,10 +8,11 @@ client-server-api#predefined-rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 
@@ -31,8 +32,7 @@ class Own(Enum):
     LOCALPART = "localpart"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DefaultRule:
+class DefaultRule(Struct, frozen=True, eq=False):
     kind: str
     rule_id: str
     conditions: tuple[JsonObject, ...]

@@ -10,9 +10,10 @@ client-server-api#push-rules
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.globs import folded
@@ -43,8 +44,7 @@ DEFAULT_SET = 0
 _REMEMBERED_TYPES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What an event does for a reader. `tweaks` are for the push gateway."""
 
     notify: bool
@@ -61,8 +61,7 @@ class Outcome:
 NOTHING = Outcome(notify=False, highlight=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     """An enabled rule: the tests of the event's type, and the other conditions."""
 
     outcome: Outcome
@@ -320,8 +319,7 @@ def evaluate_user(
     return rules.evaluate(facts, Reader(user_id, display_name, user_id in facts.subscribers))
 
 
-@dataclass(frozen=True, slots=True)
-class RoomOutcome:
+class RoomOutcome(Struct, frozen=True):
     """`sets` has the rule sets whose outcome, for nobody in particular, is not the `default` one;
     `personal` the members whose outcome is not the one of their set."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from homeserver.protocol.push_evaluation import Outcome, RoomOutcome
 
@@ -17,8 +18,7 @@ HIGHLIGHT: Final = 2
 BITS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class PushOutcomes:
+class PushOutcomes(Struct, frozen=True):
     """Outcomes as the bits NOTIFY and HIGHLIGHT.
 
     `default` for who is on the default push rules, `sets` for the rule sets (by number) that say

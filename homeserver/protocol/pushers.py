@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from homeserver.errors import InvalidParam, MissingParam
 from homeserver.json_types import JsonObject
@@ -18,8 +19,7 @@ _TEXTS = ("app_display_name", "device_display_name", "lang")
 _LIMITS = {"app_id": 64, "pushkey": 512}
 
 
-@dataclass(frozen=True, slots=True)
-class WantedPusher:
+class WantedPusher(Struct, frozen=True):
     """What `POST /pushers/set` asks for. `kind` None: the pusher goes.
 
     client-server-api#post_matrixclientv3pushersset
@@ -95,8 +95,7 @@ def _check_url(url: Any, require_https: bool) -> None:
         raise InvalidParam(f"`url` must be an https URL with the path {GATEWAY_PATH}")
 
 
-@dataclass(frozen=True, slots=True)
-class PushedEvent:
+class PushedEvent(Struct, frozen=True):
     """What a gateway may learn of an event; None of the room is left out."""
 
     event_id: str
@@ -117,8 +116,7 @@ class PushedEvent:
         return "high" if loud or self.tweaks.get("sound") or self.tweaks.get("highlight") else "low"
 
 
-@dataclass(frozen=True, slots=True)
-class PushTarget:
+class PushTarget(Struct, frozen=True):
     """The pusher that a notification is for; `data` is what the client gave."""
 
     app_id: str

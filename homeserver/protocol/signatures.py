@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 import nacl.bindings
 import nacl.exceptions
+from msgspec import Struct
 from nacl.signing import SigningKey, VerifyKey
 
 from homeserver.json_types import JsonObject
@@ -28,8 +28,7 @@ class SignatureError(ValueError):
     """A signature is missing, malformed or wrong; the text says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(Struct, frozen=True):
     """Who signs: a server name, the id of its key (`ed25519:a_abcd`) and the key."""
 
     server_name: str

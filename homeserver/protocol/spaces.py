@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 
@@ -12,8 +13,7 @@ CHILD = "m.space.child"
 SPACE = "m.space"
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(Struct, frozen=True):
     """A valid `m.space.child` event of a space."""
 
     room_id: str

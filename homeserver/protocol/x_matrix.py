@@ -6,7 +6,8 @@ server-server-api#request-authentication
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError, encode, encode_lenient
@@ -25,8 +26,7 @@ class XMatrixError(ValueError):
     """The header can't be read; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class XMatrix:
+class XMatrix(Struct, frozen=True):
     """The header's parameters. Older servers leave out the destination."""
 
     origin: str

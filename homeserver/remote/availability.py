@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 
@@ -16,8 +17,7 @@ FIRST_BACKOFF_MS = 2_000
 MAX_BACKOFF_MS = 6 * 3600 * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
+class Outage(Struct, frozen=True):
     """`failing_since` and `retry_at` in milliseconds since the epoch; `failures` in a row."""
 
     destination: str

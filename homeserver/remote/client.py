@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 from yarl import URL
 
 from homeserver.json_types import JsonObject
@@ -41,8 +41,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """How far a request may go. `ignore_backoff`: ask even a server that didn't answer lately."""
 
     seconds: float = SECONDS
@@ -224,8 +223,7 @@ class FederationClient:
                 self._places.pop(destination, None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     destination: str
     method: str
     path: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -26,8 +27,7 @@ LONGEST_REQUEST_SECONDS = 3600.0
 """Each request has its own, shorter limit; see `client.Terms`."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteCore:
+class RemoteCore(Struct, frozen=True):
     """What `running` joins."""
 
     access: FederationAccess

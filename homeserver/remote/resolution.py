@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
 import aiodns
 import aiodns.error
 import pycares
+from msgspec import Struct
 
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.identifiers import is_server_name
@@ -34,8 +34,7 @@ class ResolutionError(Exception):
     """The server can't be found; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One place to connect to. `host` is a host name or an IP literal without brackets."""
 
     host: str
@@ -45,8 +44,7 @@ class Target:
     """The name (or address) for which the server must show a certificate; sent as SNI."""
 
 
-@dataclass(frozen=True, slots=True)
-class SrvRecord:
+class SrvRecord(Struct, frozen=True):
     """One answer of an SRV look-up; `seconds` is its time to live."""
 
     host: str

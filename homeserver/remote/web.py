@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from aiohttp import ClientError, ClientResponse, ClientSession
+from msgspec import Struct
 from yarl import URL
 
 MAX_HOPS = 5
@@ -22,8 +22,7 @@ class NotFetched(Exception):
     """The text says why; it is for the log, not for whoever asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """What was at `url`, the last one of the redirects. `is_whole`: nothing was cut off."""
 
     url: URL

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import aiohttp
 import msgspec
@@ -41,8 +40,7 @@ class _Answer(msgspec.Struct):
     server: str = msgspec.field(name="m.server")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     delegated: str | None
     expires_at: float
     failures: int = 0

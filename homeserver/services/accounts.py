@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver import passwords
 from homeserver.config import Password
@@ -32,8 +33,7 @@ Deactivated = Callable[[str, bool], Awaitable[None]]
 """Is told that an account has ended: (user id, whether its content is to be erased)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountObservers:
+class AccountObservers(Struct, frozen=True):
     """Who is told what becomes of accounts.
 
     `on_password_tried` hears each user id whose password is tried, and may raise `LimitExceeded`;

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, LimitExceeded, MatrixError, NotFound, Unavailable
@@ -50,8 +51,7 @@ class DelayTooLong(MatrixError):
         super().__init__(f"An event can be delayed by {MAX_DELAY_MS} ms at most", **fields)
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     event: DelayedEvent
     timer: asyncio.TimerHandle | None = None
     sending: bool = False

@@ -5,11 +5,11 @@ client-server-api#room-aliases, #published-room-directory
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound, UnknownError

@@ -6,7 +6,8 @@ client-server-api#getting-events-for-a-room
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.errors import Forbidden, NotFound
 from homeserver.protocol.filters import EventMatcher
@@ -26,8 +27,7 @@ CANDIDATES = 50
 """How many events around a time are looked at in one query, for one that the reader may see."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesRequest:
+class MessagesRequest(Struct, frozen=True):
     """The parameters of `/messages`; `start` and `to` are tokens."""
 
     start: str | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
 from homeserver.json_types import JsonObject
@@ -19,8 +20,7 @@ from homeserver.stream.stripped_state import stripped_from_pdus
 from homeserver.stream.verify import parse
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedInvite:
+class ReceivedInvite(Struct, frozen=True):
     """The request: a member event under its id, and some state of its room."""
 
     origin: str

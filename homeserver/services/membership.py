@@ -8,7 +8,8 @@ client-server-api#room-membership
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from homeserver.errors import (
     BadJson,

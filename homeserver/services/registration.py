@@ -8,8 +8,9 @@ from __future__ import annotations
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Registration as Options
@@ -28,8 +29,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 _NAME_LETTERS = string.ascii_lowercase + string.digits
 
 
-@dataclass(frozen=True, slots=True)
-class NewAccount:
+class NewAccount(Struct, frozen=True):
     """An account to make. `token` is the registration token that allows it, where one is needed."""
 
     user_id: str

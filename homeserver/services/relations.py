@@ -6,7 +6,8 @@ client-server-api#forming-relationships-between-events
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.errors import DuplicateAnnotation, UnknownError
 from homeserver.json_types import JsonObject
@@ -29,8 +30,7 @@ MAX_HOPS = 3
 """How many levels of relations `recurse` follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelationsRequest:
+class RelationsRequest(Struct, frozen=True):
     """The parameters of `/relations`; `start` and `to` are tokens."""
 
     event_id: str

@@ -9,11 +9,12 @@ server-server-api#joining-rooms, #leaving-rooms-rejecting-invites, #knocking-upo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.clock import Clock
 from homeserver.errors import (
@@ -50,8 +51,7 @@ STEP = Terms(seconds=30.0, ignore_backoff=True)
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Handshake:
+class _Handshake(Struct, frozen=True):
     """The first step's result: our signed member event and the server that helps."""
 
     server: str

@@ -6,9 +6,8 @@ server-server-api#joining-rooms, #leaving-rooms-rejecting-invites, #knocking-upo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from homeserver.errors import (
     Forbidden,
@@ -39,8 +38,7 @@ Forward = Callable[[StoredEvent, str, str], None]
 """Tells the servers of a room (second argument) an event, but not the one that it came from."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignedMembership:
+class SignedMembership(Struct, frozen=True):
     """What a server sends as the second step: a member event under its id."""
 
     origin: str

@@ -5,7 +5,7 @@ client-server-api#getting-events-for-a-room
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.errors import Forbidden, NotFound
 from homeserver.json_types import JsonObject
@@ -20,8 +20,7 @@ from homeserver.stream.sync_request import encode
 MEMBER = "m.room.member"
 
 
-@dataclass(frozen=True, slots=True)
-class MembersRequest:
+class MembersRequest(Struct, frozen=True):
     """The parameters of `/members`; `at` is a token."""
 
     at: str | None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -90,8 +89,7 @@ class NextBatch(Struct, frozen=True, array_like=True):
         return Place(self.rank, self.origin_server_ts, self.number) if self.number else None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A hit with its event and what surrounds it."""
 
     hit: Hit

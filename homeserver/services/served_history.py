@@ -8,10 +8,10 @@ server-server-api#backfilling-and-retrieving-missing-events, #retrieving-events
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from homeserver.errors import Forbidden, NotFound
 from homeserver.json_types import JsonObject
@@ -40,8 +40,7 @@ class _Links(msgspec.Struct):
 _decode_links = msgspec.json.Decoder(_Links).decode
 
 
-@dataclass(frozen=True, slots=True)
-class MissingEvents:
+class MissingEvents(Struct, frozen=True):
     """What `get_missing_events` asks for."""
 
     earliest: Sequence[str]

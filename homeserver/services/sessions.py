@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam, UnknownToken
@@ -28,8 +29,7 @@ MAX_DEVICE_ID_LENGTH = 255
 _DEVICE_ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """What a client asks for when it logs in."""
 
     device_id: str | None = None
@@ -37,8 +37,7 @@ class Login:
     can_refresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """What a client gets when it is logged in. `expires_in_ms` is None for tokens that stay."""
 
     device_id: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, UnknownError
@@ -18,8 +19,7 @@ LIFETIME_MS = 60_000
 MAX_NONCES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """The account that somebody asks for."""
 
     nonce: str

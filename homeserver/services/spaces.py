@@ -8,7 +8,8 @@ client-server-api#get_matrixclientv1roomsroomidhierarchy
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from homeserver.errors import Forbidden, InvalidParam
 from homeserver.json_types import JsonObject
@@ -27,8 +28,7 @@ MAX_DEPTH = 20
 MAX_ROOMS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """The parameters of a request."""
 
     suggested_only: bool
@@ -55,8 +55,7 @@ class Asked:
         return f"{int(self.suggested_only)}_{self.max_depth}"
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """A room of the tree. `children` in order; of rooms that aren't spaces there are none."""
 
     summary: JsonObject
@@ -71,8 +70,7 @@ Elsewhere = Callable[[Sequence[Child]], Awaitable[Mapping[str, Found]]]
 """Asks other servers about rooms that we don't know."""
 
 
-@dataclass(slots=True)
-class _Tree:
+class _Tree(Struct):
     rooms: dict[str, Found] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
 

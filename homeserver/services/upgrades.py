@@ -6,10 +6,10 @@ client-server-api#room-upgrades
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.errors import (
@@ -60,8 +60,7 @@ CREATOR_LEVEL = 100
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Old:
+class _Old(Struct, frozen=True):
     """The room that is to be replaced, as it is now."""
 
     room: LiveRoom

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from homeserver.clock import Clock
 from homeserver.errors import BadJson, Forbidden, MatrixError, UnknownError
@@ -24,16 +25,14 @@ Flows = Sequence[Sequence[str]]
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """What is to be authenticated: an endpoint, called by a user (None: by nobody yet)."""
 
     name: str
     user_id: str | None
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     """How far the client has come. `results` has what each completed stage found out."""
 
     session_id: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class AccountDataRow:
+class AccountDataRow(Struct, frozen=True):
     """`room_id` is '' for global account data; `content` is a JSON object."""
 
     user_id: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
@@ -16,8 +17,7 @@ class Flag(Enum):
     LOCKED = "is_locked"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """A local account. `password_hash` is None where nobody logs in with a password."""
 
     user_id: str
@@ -32,7 +32,7 @@ class Account:
     is_erased: bool = False
 
 
-_COLUMNS = ", ".join(Account.__dataclass_fields__)
+_COLUMNS = ", ".join(Account.__struct_fields__)
 _FLAG_UPDATES = {
     flag: f"UPDATE accounts SET {flag.value} = $2 WHERE user_id = $1"  # noqa: S608 - fixed columns
     for flag in Flag

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class AliasRow:
+class AliasRow(Struct, frozen=True):
     """`creator` is the user who made it; `created_at` in milliseconds."""
 
     alias: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
 
 
-@dataclass(frozen=True, slots=True)
-class FeedRow:
+class FeedRow(Struct, frozen=True):
     """`sending` is the body of the transaction `txn_id`, None once that was taken."""
 
     service_id: str

@@ -5,15 +5,14 @@ the tables `cross_signing_keys` and `user_signatures`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class CrossSigningRow:
+class CrossSigningRow(Struct, frozen=True):
     """`json` is canonical, with all signatures by the user and their devices.
 
     None takes the key away.
@@ -24,8 +23,7 @@ class CrossSigningRow:
     json: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class UserSignatureRow:
+class UserSignatureRow(Struct, frozen=True):
     """A local user's signature of another user's master key. Nobody else gets to see it."""
 
     signer: str

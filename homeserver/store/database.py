@@ -11,11 +11,11 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
+from msgspec import Struct
 
 from homeserver.errors import Unavailable
 
@@ -153,8 +153,7 @@ class MigrationError(Exception):
     """The database's schema and this server don't fit; the text says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(Struct, frozen=True):
     """One file `NNNN_subject.sql`."""
 
     number: int

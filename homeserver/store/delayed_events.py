@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class DelayedEvent:
+class DelayedEvent(Struct, frozen=True):
     """An event to be sent `delay` milliseconds after `running_since`."""
 
     delay_id: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceKeysRow:
+class DeviceKeysRow(Struct, frozen=True):
     """`json` is the signed object as canonical bytes, without `unsigned`."""
 
     user_id: str
@@ -17,8 +17,7 @@ class DeviceKeysRow:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedDevice:
+class PublishedDevice(Struct, frozen=True):
     """A device with keys, and what its user calls it."""
 
     user_id: str

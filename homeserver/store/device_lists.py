@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceListRow:
+class DeviceListRow(Struct, frozen=True):
     """`device_id` is '' where it is not about one device.
 
     `only_for` is the one user whom it concerns, None: all who share a room with `user_id`.
@@ -21,8 +21,7 @@ class DeviceListRow:
     only_for: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """A room that a user is in: its number and since which position they are in it."""
 
     room_number: int
@@ -141,8 +140,7 @@ async def newest_update(connection: Connection, user_id: str) -> int:
     return newest
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Struct, frozen=True):
     """A change of a local user's devices, and the one before it (0: none)."""
 
     position: int

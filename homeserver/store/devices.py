@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """A device as its user sees it; `last_seen_at` is in milliseconds since the epoch."""
 
     device_id: str
@@ -19,8 +19,7 @@ class Device:
     last_seen_user_agent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(Struct, frozen=True):
     """When and from where a device made its newest request."""
 
     user_id: str
@@ -30,7 +29,7 @@ class Sighting:
     user_agent: str | None
 
 
-_COLUMNS = ", ".join(Device.__dataclass_fields__)
+_COLUMNS = ", ".join(Device.__struct_fields__)
 
 
 async def upsert(

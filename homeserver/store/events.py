@@ -7,11 +7,11 @@ of the stream writer brings is written by a single statement.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 import msgspec
+from msgspec import Struct
 
 from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, push_outcomes
 from homeserver.store.database import Connection
@@ -60,8 +60,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     push: PushOutcomes = NO_PUSH
 
 
-@dataclass(frozen=True, slots=True)
-class HeadRow:
+class HeadRow(Struct, frozen=True):
     """What the next event of a room builds on."""
 
     room_number: int
@@ -73,8 +72,7 @@ class HeadRow:
     """Of the newest event that moves the room up in a list; 0: as it was."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionRow:
+class TransactionRow(Struct, frozen=True):
     """A send by a device and the event that it made."""
 
     number: int
@@ -345,8 +343,7 @@ async def rooms_changed(
     return [record[0] for record in records]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEvent:
+class KnownEvent(Struct, frozen=True):
     """What says whether an event can be built on."""
 
     event_id: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Struct, frozen=True):
     """A version of a user's backup. `etag` changes with every change of a key in it."""
 
     version: int
@@ -20,8 +20,7 @@ class Backup:
     is_deleted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BackedUpKey:
+class BackedUpKey(Struct, frozen=True):
     """The key of one session of a room; `session_data` is a JSON object."""
 
     room_id: str
@@ -32,8 +31,7 @@ class BackedUpKey:
     session_data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """Keys of one backup: all, those of a room, or that of one session."""
 
     user_id: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.room_facts import COLUMNS, RoomFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """A room that somebody on this server knows."""
 
     room_id: str
@@ -20,16 +20,14 @@ class Listing:
     facts: RoomFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A room's place in the directory: the most joined members first, then the newest room."""
 
     joined_members: int
     room_number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """What of the directory is wanted; None: whatever it is.
 
     `room_types` may hold None for rooms without a type. `only_federated`: for another server.

@@ -6,14 +6,14 @@ client-server-api#content-repository
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.protocol.mxc import Mxc
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class MediaRow:
+class MediaRow(Struct, frozen=True):
     """One piece of media. Without `sha256` it is created and not uploaded yet."""
 
     server_name: str
@@ -35,8 +35,7 @@ class MediaRow:
         return Mxc(self.server_name, self.media_id)
 
 
-@dataclass(frozen=True, slots=True)
-class NewMedia:
+class NewMedia(Struct, frozen=True):
     """What is stored of an upload or a fetched file."""
 
     mxc: Mxc

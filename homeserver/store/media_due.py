@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.protocol.mxc import Mxc
 from homeserver.store.database import Connection
 from homeserver.store.media import SELECT_MEDIA, MediaRow
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Which media are listed; what is None doesn't matter.
 
     `not_of` is the server whose media are left out (ours: the copies of all others' are listed).
@@ -26,8 +25,7 @@ class Page:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UserTotal:
+class UserTotal(Struct, frozen=True):
     user_id: str
     count: int
     bytes: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.protocol.mxc import Mxc
 from homeserver.store.database import Connection
@@ -10,8 +10,7 @@ from homeserver.store.database import Connection
 _SCHEME = b"mxc://"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """An event that may carry media, or a redaction. `json` is the PDU."""
 
     number: int
@@ -22,8 +21,7 @@ class Seen:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """`sender` is that of the event."""
 
     event_id: str

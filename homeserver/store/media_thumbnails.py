@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """What a thumbnail is made for: a box of pixels and how the picture fills it."""
 
     width: int
@@ -20,8 +19,7 @@ class Box:
         return f"{self.width}x{self.height}-{self.method}{'-animated' * self.animated}"
 
 
-@dataclass(frozen=True, slots=True)
-class ThumbnailRow:
+class ThumbnailRow(Struct, frozen=True):
     """A made thumbnail. Without `size` the content itself is served as its own thumbnail."""
 
     content_type: str

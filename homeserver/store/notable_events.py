@@ -7,17 +7,16 @@ default one, the caller decides by the outcomes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import asyncpg
+from msgspec import Struct
 
 from homeserver.protocol.push_outcomes import MAIN, PushOutcomes, push_outcomes
 from homeserver.store.database import Connection
 from homeserver.store.events import ORDER_STEP
 
 
-@dataclass(frozen=True, slots=True)
-class NotableEvent:
+class NotableEvent(Struct, frozen=True):
     """An event that does something for somebody. `order` is its place in the room's timeline."""
 
     room_number: int

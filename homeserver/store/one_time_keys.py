@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRow:
+class KeyRow(Struct, frozen=True):
     """A key as its device uploads it; `json` is canonical, `key_id` without the algorithm."""
 
     algorithm: str
@@ -17,8 +17,7 @@ class KeyRow:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A device of which a key is claimed, and the key's algorithm."""
 
     user_id: str
@@ -26,8 +25,7 @@ class Wanted:
     algorithm: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """A key that was given out for a claim."""
 
     wanted: Wanted
@@ -35,8 +33,7 @@ class Claimed:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCount:
+class KeyCount(Struct, frozen=True):
     """What a device has of one algorithm. `has_unused_fallback` is None if it has none at all."""
 
     algorithm: str

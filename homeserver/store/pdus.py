@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class PduRow:
+class PduRow(Struct, frozen=True):
     """A PDU's bytes and what says how it may be served."""
 
     event_id: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceRow:
+class PresenceRow(Struct, frozen=True):
     user_id: str
     status_msg: str | None
     last_active_ts: int

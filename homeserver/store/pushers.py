@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
@@ -11,8 +12,7 @@ PusherKey = tuple[str, str, str]
 """App id, pushkey, user id."""
 
 
-@dataclass(frozen=True, slots=True)
-class PusherRow:
+class PusherRow(Struct, frozen=True):
     """`data` is a JSON object, `pushkey_ts` milliseconds, `position` a stream position."""
 
     app_id: str
@@ -34,7 +34,7 @@ class PusherRow:
         return (self.app_id, self.pushkey, self.user_id)
 
 
-_COLUMNS = ", ".join(PusherRow.__dataclass_fields__)
+_COLUMNS = ", ".join(PusherRow.__struct_fields__)
 
 
 async def all_pushers(connection: Connection) -> list[PusherRow]:
@@ -55,7 +55,7 @@ async def put(connection: Connection, row: PusherRow) -> None:
             profile_tag = excluded.profile_tag, lang = excluded.lang, data = excluded.data,
             enabled = excluded.enabled, pushkey_ts = excluded.pushkey_ts
         """,  # noqa: S608 - constant
-        *(getattr(row, column) for column in PusherRow.__dataclass_fields__),
+        *(getattr(row, column) for column in PusherRow.__struct_fields__),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedPdu:
+class ReceivedPdu(Struct, frozen=True):
     event_id: str
     room_id: str
     origin: str

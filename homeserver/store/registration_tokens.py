@@ -5,13 +5,12 @@ client-server-api#token-authenticated-registration
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationToken:
+class RegistrationToken(Struct, frozen=True):
     """Lets people make accounts: `uses_allowed` times (None: any), until `expires_at` (None: ever).
 
     The accounts made with it are server admins if `makes_admin`.

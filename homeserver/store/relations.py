@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class RelationRow:
+class RelationRow(Struct, frozen=True):
     """A child event that stands in a room's timeline, and its parent."""
 
     number: int
@@ -24,8 +24,7 @@ class RelationRow:
     origin_server_ts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Eyes:
+class Eyes(Struct, frozen=True):
     """What of rooms somebody sees: timeline orders `first` to `last`, and whom they ignore."""
 
     user_id: str
@@ -35,8 +34,7 @@ class Eyes:
     lasts: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(Struct, frozen=True):
     """An event whose children are asked for."""
 
     event_id: str
@@ -45,8 +43,7 @@ class Parent:
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Children:
+class Children(Struct, frozen=True):
     """The children of one parent by one type: all references, the last of a thread, the newest
     edit. `by_user`: some of them are the asking user's own."""
 
@@ -57,8 +54,7 @@ class Children:
     event_ids: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A page of the children of an event, `after < timeline_order < before`."""
 
     parent_id: str

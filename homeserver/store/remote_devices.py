@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.device_keys import PublishedDevice
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteList:
+class RemoteList(Struct, frozen=True):
     """`stream_id` of the newest update in it, None: not known. `fetched_at`: a stream position."""
 
     user_id: str
@@ -99,8 +99,7 @@ async def devices_of(connection: Connection, user_ids: Sequence[str]) -> list[Pu
     return [PublishedDevice(*record) for record in records]
 
 
-@dataclass(frozen=True, slots=True)
-class Following:
+class Following(Struct, frozen=True):
     """Whether we hear of a remote user's changes (a room is shared), and have heard of all."""
 
     user_id: str

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.json_types import JsonObject
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class RoomFacts:
+class RoomFacts(Struct, frozen=True):
     """One row of `room_facts`."""
 
     room_number: int

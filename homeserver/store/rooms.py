@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import HeadRow
 from homeserver.store.state import GroupSize
 
 
-@dataclass(frozen=True, slots=True)
-class RoomRow:
+class RoomRow(Struct, frozen=True):
     room_number: int
     room_id: str
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipRow:
+class MembershipRow(Struct, frozen=True):
     """A user's newest membership of a room. Positions are stream positions."""
 
     room_number: int
@@ -63,8 +62,7 @@ async def by_ids(connection: Connection, room_ids: Iterable[str]) -> list[RoomRo
     return [RoomRow(*record) for record in records]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedHead:
+class LoadedHead(Struct, frozen=True):
     """A room with what its next event builds on."""
 
     room: RoomRow

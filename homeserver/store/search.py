@@ -7,7 +7,8 @@ is one more term, so that the index narrows a search to the rooms it is for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
@@ -15,8 +16,7 @@ from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
 SEARCHED_TYPES = ("m.room.message", "m.room.name", "m.room.topic")
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRow:
+class SearchRow(Struct, frozen=True):
     """An event that can be found."""
 
     number: int
@@ -29,8 +29,7 @@ class SearchRow:
     terms: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A hit's place in the order of what is found."""
 
     rank: float
@@ -38,8 +37,7 @@ class Place:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """What is searched for, in what stretches (`first` to `last`) of which rooms; only what comes
     after `beyond`, if that is set."""
 
@@ -55,8 +53,7 @@ class Search:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """An event that was found. `total`: how many there are."""
 
     event_id: str

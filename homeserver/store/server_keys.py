@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ServerKey:
+class ServerKey(Struct, frozen=True):
     """A key and until when (milliseconds since the epoch) it may sign.
 
     `response` is the JSON in which the server published it.

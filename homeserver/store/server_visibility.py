@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ServerDecidingEvent:
+class ServerDecidingEvent(Struct, frozen=True):
     """A history visibility, or the membership of a user of the server."""
 
     timeline_order: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import text_array_literal
@@ -11,8 +12,7 @@ from homeserver.store.events import text_array_literal
 StateKey = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class StateGroupRow:
+class StateGroupRow(Struct, frozen=True):
     """A new state group. `event_numbers` of a snapshot may be given as event ids instead."""
 
     state_group: int
@@ -25,8 +25,7 @@ class StateGroupRow:
     current_from: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class StateEntry:
+class StateEntry(Struct, frozen=True):
     """One entry of a state: the event (by id and number) that stands at a key."""
 
     key: StateKey
@@ -34,8 +33,7 @@ class StateEntry:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSize:
+class GroupSize(Struct, frozen=True):
     """How long the chain under a state group is."""
 
     snapshot_size: int

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadSubscriptionRow:
+class ThreadSubscriptionRow(Struct, frozen=True):
     """`automatic`: the client subscribed by itself, as somebody mentioned the user, say.
 
     `decided_order`: the end of the room's timeline at that moment; what came before it doesn't

@@ -5,13 +5,12 @@ client-server-api#adding-account-administrative-contact-information
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Threepid:
+class Threepid(Struct, frozen=True):
     """A third-party identifier; times are in milliseconds since the epoch."""
 
     medium: str

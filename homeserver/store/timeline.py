@@ -7,17 +7,16 @@ at a bounded stretch of the timeline only, whatever the filter leaves of it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import asyncpg
 import msgspec
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True):
     """A stretch of a room's timeline, `after < timeline_order < before`, read from one end."""
 
     room_number: int
@@ -27,16 +26,14 @@ class Stretch:
     backwards: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """The device whose own transaction ids are wanted with the events."""
 
     user_id: str
     device_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Narrowing:
+class Narrowing(Struct, frozen=True):
     """What a filter lets through, as far as the database can tell; None: no restriction.
 
     `contains_url` only rules out events that certainly have no `url`.

@@ -5,7 +5,8 @@ servers are to get. The tables `to_device_messages`, `outgoing_to_device`, `to_d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.database import Connection
 
@@ -13,8 +14,7 @@ DeviceKey = tuple[str, str]
 """User id and device id."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToDeviceRow:
+class ToDeviceRow(Struct, frozen=True):
     """A message for a local device; `json` is the event as /sync shows it."""
 
     user_id: str
@@ -23,8 +23,7 @@ class ToDeviceRow:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRow:
+class OutgoingRow(Struct, frozen=True):
     """Messages for the devices of another server: the content of an `m.direct_to_device` EDU."""
 
     destination: str
@@ -32,8 +31,7 @@ class OutgoingRow:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionRow:
+class TransactionRow(Struct, frozen=True):
     """A device has sent something under this id; `sent_at` in milliseconds."""
 
     user_id: str

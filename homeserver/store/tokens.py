@@ -6,14 +6,13 @@ client-server-api#refreshing-access-tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.requester import Requester
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """What an access token stands for. `replaces` is the refresh token that its first use ends."""
 
     requester: Requester
@@ -21,15 +20,13 @@ class Session:
     replaces: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshToken:
+class RefreshToken(Struct, frozen=True):
     user_id: str
     device_id: str
     replaces: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewTokens:
+class NewTokens(Struct, frozen=True):
     """The tokens that a device is given; the refresh token only if the client can use one."""
 
     user_id: str

@@ -7,15 +7,15 @@ Rules of this file: nothing is written here; what an event does for whom was dec
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.protocol.push_outcomes import push_outcomes
 from homeserver.store.database import Connection
 from homeserver.store.events import ORDER_STEP
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadStretch:
+class UnreadStretch(Struct, frozen=True):
     """A stretch of a room, `after < timeline_order <= upto`; `reads` says of some threads up to
     which order they were read."""
 
@@ -25,8 +25,7 @@ class UnreadStretch:
     reads: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadReader:
+class UnreadReader(Struct, frozen=True):
     """Whose counts. `thresholds`: stream positions at which their push rules changed, ascending."""
 
     user_id: str
@@ -34,8 +33,7 @@ class UnreadReader:
     thresholds: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadGroup:
+class UnreadGroup(Struct, frozen=True):
     """`count` events of a thread that do the same for the reader, whose rules were the
     `version`-th; `bits` by the number of the rule set."""
 

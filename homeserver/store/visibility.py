@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.store.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class DecidingEvent:
+class DecidingEvent(Struct, frozen=True):
     """An `m.room.history_visibility` event, or an `m.room.member` event of the reader."""
 
     room_number: int
@@ -28,8 +27,7 @@ class _Pdu(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Pdu).decode
 
 
-@dataclass(frozen=True, slots=True)
-class VisibilityStart:
+class VisibilityStart(Struct, frozen=True):
     """The history visibility that held before the event at an order, where history begins anew."""
 
     room_number: int

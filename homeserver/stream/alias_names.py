@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from homeserver.errors import BadAlias, Exclusive, InvalidParam, MatrixError, NotFound
 from homeserver.json_types import JsonObject
@@ -26,8 +27,7 @@ from homeserver.stream.live_rooms import LiveRooms
 MAX_SERVERS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class AliasClaims:
+class AliasClaims(Struct, frozen=True):
     """What application services have to do with aliases.
 
     `owner_of`: the id of the service that claims an alias for itself; `ask` whether one has made

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, Unavailable
@@ -45,8 +45,7 @@ POWER_LEVELS: StateKey = ("m.room.power_levels", "")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where events are put: the orders below `before`, in steps of `step`."""
 
     before: int

@@ -8,7 +8,8 @@ see or whose sender they ignore. client-server-api#aggregations-of-child-events
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.protocol.client_events import relations, with_unsigned
 from homeserver.protocol.relations import (
@@ -37,8 +38,7 @@ ByRoom = Mapping[int, Sequence[StoredEvent]]
 """Events by room number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Viewer:
+class Viewer(Struct, frozen=True):
     """Somebody who reads rooms, and what they see of each (by room number)."""
 
     user_id: str

@@ -7,8 +7,10 @@ concerns, and what its table needs. `app.py` joins each kind with the store func
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.protocol.presence import UserPresence
 from homeserver.store.account_data import AccountDataRow
@@ -35,8 +37,7 @@ class Change(Protocol):
     def position(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class StateChange:
+class StateChange(Struct, frozen=True):
     """One key of a room's current state: the event (None: nothing) that stood and stands there."""
 
     key: StateKey
@@ -44,8 +45,7 @@ class StateChange:
     new: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EventChange:
+class EventChange(Struct, frozen=True, eq=False):
     """An event of a room, with the head and the state that it leaves behind.
 
     `in_timeline`: followers are told of it (not an outlier, rejected or soft-failed).
@@ -73,8 +73,7 @@ class EventChange:
     visibility_before: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OutliersChange:
+class OutliersChange(Struct, frozen=True, eq=False):
     """Events that are stored without a place in the room's timeline: what others refer to."""
 
     position: int
@@ -83,8 +82,7 @@ class OutliersChange:
     new_room: RoomRow | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MembershipChange:
+class MembershipChange(Struct, frozen=True, eq=False):
     """A membership that no event of a room we know brought: a remote invite, a forgotten room."""
 
     position: int
@@ -93,16 +91,14 @@ class MembershipChange:
     new_room: RoomRow | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AccountDataChange:
+class AccountDataChange(Struct, frozen=True, eq=False):
     """Account data of a user, global or of a room."""
 
     position: int
     row: AccountDataRow
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DirectoryChange:
+class DirectoryChange(Struct, frozen=True, eq=False):
     """What the directory has of a new room: its alias, and whether it is published."""
 
     position: int
@@ -111,8 +107,7 @@ class DirectoryChange:
     is_published: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReceiptChange:
+class ReceiptChange(Struct, frozen=True, eq=False):
     """A user's receipt in a room."""
 
     position: int
@@ -120,16 +115,14 @@ class ReceiptChange:
     row: ReceiptRow
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ThreadSubscriptionChange:
+class ThreadSubscriptionChange(Struct, frozen=True, eq=False):
     """A user subscribed to a thread, or unsubscribed from it (MSC4306)."""
 
     position: int
     row: ThreadSubscriptionRow
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PresenceChange:
+class PresenceChange(Struct, frozen=True, eq=False):
     """A user's presence, and the local users who share a room with them. Never stored here."""
 
     position: int
@@ -137,8 +130,7 @@ class PresenceChange:
     concerned: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TypingChange:
+class TypingChange(Struct, frozen=True, eq=False):
     """Who types in a room from now on. Never stored."""
 
     position: int
@@ -146,8 +138,7 @@ class TypingChange:
     user_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ToDeviceChange:
+class ToDeviceChange(Struct, frozen=True, eq=False):
     """What one request (or EDU) sends to devices, of this server and of others."""
 
     position: int
@@ -156,8 +147,7 @@ class ToDeviceChange:
     transaction: ToDeviceTransactionRow | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DeviceListChange:
+class DeviceListChange(Struct, frozen=True, eq=False):
     """A user's devices or their keys have changed, and with them this is written.
 
     `device_id` is '' where it is not about one device. `only_for` is the one user whom it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.clock import now_ms
 from homeserver.config import Caches
@@ -50,8 +50,7 @@ LAZY_DEVICES = 1000
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class StreamCore:
+class StreamCore(Struct, frozen=True):
     """What `build` joins. The writer is to be started before anybody uses the rest."""
 
     writer: StreamWriter

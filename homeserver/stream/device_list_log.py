@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import Change, DeviceListChange, EventChange, MembershipChange
@@ -17,8 +18,7 @@ from homeserver.stream.live_rooms import LiveRooms
 LENGTH = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A user's devices changed (`room_id` is None), or they came into a room or left it.
 
     `only_for`: the one user whom it concerns, if it isn't everybody who shares a room.

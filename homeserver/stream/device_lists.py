@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
+
+from msgspec import Struct, field
 
 from homeserver.store import device_lists as device_list_store
 from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
@@ -33,8 +34,7 @@ from homeserver.stream.writer import StreamWriter
 LEFT = ("leave", "ban")
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceListUpdate:
+class DeviceListUpdate(Struct, frozen=True):
     """What `DeviceLists.publish` makes a change of; see `DeviceListChange`."""
 
     user_id: str
@@ -59,16 +59,14 @@ class DeviceListUpdate:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(Struct, frozen=True):
     """The members of `device_lists` in /sync."""
 
     changed: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class _Candidates:
+class _Candidates(Struct):
     """`changed`: their devices changed. `came`, `went`: perhaps newly, perhaps no longer shared."""
 
     changed: set[str] = field(default_factory=set)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.errors import BadJson, Forbidden, InvalidParam, TooLarge, UserSuspended
 from homeserver.json_types import JsonObject
@@ -29,8 +31,7 @@ REDACTION = "m.room.redaction"
 MAX_PREV_EVENTS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """What a local user wants to say. Few may set `origin_server_ts` (milliseconds)."""
 
     sender: str
@@ -43,8 +44,7 @@ class Draft:
     """Of a suspended user, who may redact nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(Struct, frozen=True):
     """The device and the transaction id that a send came with."""
 
     user_id: str

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from immutables import Map
+from msgspec import Struct
 
 from homeserver.errors import BadGateway
 from homeserver.protocol.auth_rules import check_event
@@ -50,8 +50,7 @@ from homeserver.stream.writer import StreamWriter
 A_SLICE = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """What a server answered to our join: the signed join and the room's state before it."""
 
     join: Event
@@ -59,8 +58,7 @@ class Offer:
     auth_chain: Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
+class _Checked(Struct, frozen=True):
     """An offer's events: `rejected` by id; `state` are those that make up the state."""
 
     join: Event

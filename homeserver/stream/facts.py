@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.store import events as event_store
@@ -21,8 +21,7 @@ FactEvents = dict[str, str | None]
 """For an event type the id of the event that is now its room's state; None: there is none now."""
 
 
-@dataclass(slots=True)
-class ListedRoom:
+class ListedRoom(Struct):
     """A room as lists see it. `bump`: position of the newest event that moves it up."""
 
     facts: RoomFacts

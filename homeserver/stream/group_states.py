@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from immutables import Map
+from msgspec import Struct
 
 from homeserver.lru_cache import LruCache
 from homeserver.store import state as state_store
@@ -19,8 +19,7 @@ REMEMBERED = 2000
 """Most of them share nearly all of their structure."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupState:
+class GroupState(Struct, frozen=True):
     """What a state group holds, and how long its chain is."""
 
     state_group: int

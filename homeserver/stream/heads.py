@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from homeserver.protocol.events import Event
 from homeserver.store.events import ORDER_STEP, EventRow, HeadRow, TransactionRow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.remote.core import RemoteCore
@@ -20,8 +20,7 @@ from homeserver.stream.receive import Receiver
 from homeserver.stream.verify import Verifier
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(Struct, frozen=True):
     """What `build` joins. `incoming` is to be started before the server listens."""
 
     verifier: Verifier

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import structlog
+from msgspec import Struct, field
 
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable
@@ -34,8 +34,7 @@ FORGET_TRANSACTIONS_EVERY_MS = 3600 * 1000
 log = structlog.get_logger()
 
 
-@dataclass(slots=True, eq=False)
-class Inbox:
+class Inbox(Struct, eq=False):
     """One device's messages: (position, json), the oldest first."""
 
     floor: int
@@ -52,8 +51,7 @@ class Inbox:
             self.complete = len(self.messages) < IN_MEMORY
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """Messages for a sync. `upto` is the position of the last if there are more, else None."""
 
     messages: Sequence[bytes]

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import Struct, field
 
 from homeserver.clock import Clock
 from homeserver.errors import LimitExceeded, MatrixError
@@ -41,8 +41,7 @@ SERVER_ACL = ("m.room.server_acl", "")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
+class Waiting(Struct, eq=False):
     """A PDU in its room's queue; `done` gives what is wrong with it, or None."""
 
     event: Event
@@ -50,8 +49,7 @@ class Waiting:
     done: asyncio.Future[str | None]
 
 
-@dataclass(slots=True, eq=False)
-class _Queue:
+class _Queue(Struct, eq=False):
     waiting: deque[Waiting] = field(default_factory=deque)
     by_id: dict[str, Waiting] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None

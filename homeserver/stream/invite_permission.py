@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.lru_cache import LruCache
 from homeserver.store import account_data as account_data_store
@@ -17,8 +17,7 @@ from homeserver.stream.ignored_users import IgnoredUsers
 INVITE_PERMISSION = "m.invite_permission_config"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A user who takes no invites at all, or none of these users."""
 
     blocks: bool

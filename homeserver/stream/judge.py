@@ -7,9 +7,9 @@ server-server-api#checks-performed-on-receipt-of-a-pdu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event, may_redact
 from homeserver.protocol.events import Event
@@ -35,8 +35,7 @@ class CannotJudge(Exception):
     """What an event refers to can't be had: it is left aside. The text says what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """A state of the room. `group` is None where no group holds it yet; it resembles `base`."""
 
     state: State
@@ -44,8 +43,7 @@ class Moment:
     base: GroupState
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """An event and what was found about it.
 
     `flags` may say rejected or soft-failed. `after` is the state after it, `current` the room's

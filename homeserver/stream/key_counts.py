@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.lru_cache import LruCache
 from homeserver.store import one_time_keys as key_store
@@ -17,8 +17,7 @@ from homeserver.stream.changes import Change, DeviceListChange
 ALWAYS_COUNTED = "signed_curve25519"
 
 
-@dataclass(frozen=True, slots=True)
-class KeysLeft:
+class KeysLeft(Struct, frozen=True):
     """`counts` by algorithm; the algorithms of fallback keys that nobody has got yet."""
 
     counts: dict[str, int]

@@ -11,9 +11,9 @@ import asyncio
 from bisect import bisect_right
 from collections import ChainMap, Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from immutables import Map
+from msgspec import Struct, field
 
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.push_evaluation import RoomReaders
@@ -32,8 +32,7 @@ ReceiptKey = tuple[str, str, str]
 """User, receipt type, thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """What the next event of the room builds on. `state` is resolved over the extremities."""
 
     forward_extremities: tuple[str, ...]
@@ -43,8 +42,7 @@ class Head:
     size: GroupSize
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
+class TimelineEntry(Struct, frozen=True):
     """An event of the timeline and what it changed in the room's current state."""
 
     order: int
@@ -52,8 +50,7 @@ class TimelineEntry:
     state_changes: tuple[StateChange, ...]
 
 
-@dataclass(slots=True, eq=False)
-class LiveRoom:
+class LiveRoom(Struct, eq=False):
     """A room held in memory. `timeline_floor`: every event of a higher order is in `timeline`."""
 
     room_id: str

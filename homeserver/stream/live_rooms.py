@@ -40,7 +40,7 @@ from homeserver.stream.live_room import (
 from homeserver.stream.relations import relation_row
 from homeserver.stream.stored_event import StoredEvent
 
-_ROOM_CHANGES = frozenset((MembershipChange, ReceiptChange, TypingChange))
+_ROOM_CHANGES: frozenset[type] = frozenset((MembershipChange, ReceiptChange, TypingChange))
 
 
 LOADED_EVENTS = 30

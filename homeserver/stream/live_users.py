@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from homeserver.store import account_data as account_data_store
 from homeserver.store import rooms as room_store
@@ -20,8 +21,7 @@ from homeserver.stream.invite_permission import InvitePermission
 LOG_LENGTH = 200
 
 
-@dataclass(slots=True, eq=False)
-class LiveUser:
+class LiveUser(Struct, eq=False):
     """A local user's memberships and newest changes.
 
     A forgotten room keeps the position at which it was left: who synced before is told of that.

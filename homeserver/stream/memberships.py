@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
@@ -14,8 +15,7 @@ from homeserver.stream.changes import StateChange
 MEMBER = "m.room.member"
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipContext:
+class MembershipContext(Struct, frozen=True):
     """What the new memberships follow from besides the state changes themselves.
 
     `events` holds the new member events by id, `members` what held before; `position` is the

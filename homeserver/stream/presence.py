@@ -12,9 +12,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable
@@ -37,8 +38,7 @@ STORE_SECONDS = 60.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Syncing:
+class _Syncing(Struct):
     """How many syncs of a user are open, and when the last one ended."""
 
     open: int = 0

@@ -7,8 +7,9 @@ current by what the writer publishes, and read again where that takes a query.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
@@ -35,8 +36,7 @@ from homeserver.stream.stored_event import StoredEvent
 POWER_KEYS: Final[tuple[StateKey, ...]] = (("m.room.create", ""), ("m.room.power_levels", ""))
 
 
-@dataclass(frozen=True, slots=True)
-class PushJudgement:
+class PushJudgement(Struct, frozen=True):
     """What is kept with an event: the thread that it is in, and whom it notifies."""
 
     thread_root: str | None = None

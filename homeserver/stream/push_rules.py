@@ -7,8 +7,10 @@ changed; what is served is filled up with the server's defaults on the way out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.push_defaults import default_rules
@@ -48,8 +50,7 @@ def unchanged_row(user_id: str) -> AccountDataRow:
     return AccountDataRow(user_id, "", PUSH_RULES, UNCHANGED, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class UserPush:
+class UserPush(Struct, frozen=True):
     """What decides which events notify a user: their rules as they are stored, those that they had
     earlier (with the position up to which they held), and whom they ignore."""
 

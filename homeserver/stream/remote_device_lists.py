@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from msgspec import Struct, field
 
 from homeserver.errors import BadJson, MatrixError
 from homeserver.json_types import JsonObject
@@ -47,8 +47,7 @@ SIGNING_KEYS = {MASTER: "master_key", SELF_SIGNING: "self_signing_key"}
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Fetched:
+class _Fetched(Struct):
     """What a server says of one user."""
 
     user_id: str

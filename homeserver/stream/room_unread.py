@@ -9,8 +9,9 @@ client-server-api#receiving-notifications
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from homeserver.protocol.push_outcomes import HIGHLIGHT, MAIN, NO_PUSH
 from homeserver.store.events import LOWEST_ORDER, ORDER_STEP
@@ -28,8 +29,7 @@ SetAt = Callable[[int], int]
 """The number of the rule set that the member was on at a stream position."""
 
 
-@dataclass(slots=True)
-class Reads:
+class Reads(Struct):
     """Up to where a user has read, by thread ('' is an unthreaded receipt).
 
     `position` is the stream position of the newest receipt.
@@ -52,8 +52,7 @@ class Reads:
         return {t: order for t, order in self.threads.items() if t and order > start}
 
 
-@dataclass(slots=True)
-class UserUnread:
+class UserUnread(Struct):
     """`changed_at`: stream position at which the counts last changed. `upto`: what is counted.
 
     `deep` is None where Postgres has to be asked; `stale` where all has to be looked at again.

@@ -11,9 +11,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from immutables import Map
+from msgspec.structs import replace
 
 from homeserver.errors import (
     MatrixError,

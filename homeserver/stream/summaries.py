@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS
@@ -46,8 +47,7 @@ def _starting_with(start: str, text: str | None) -> str | None:
     return text if text is not None and text.startswith(start) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(Struct, frozen=True):
     """Who looks at rooms from outside: the memberships of a user, none of somebody unknown."""
 
     memberships: Mapping[str, str]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.protocol.filters import Filter
 
@@ -14,8 +14,7 @@ encode = msgspec.json.encode
 _TOKEN = re.compile(r"s([0-9]{1,18})(?:_([0-9]{1,18}))?")
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
+class SyncRequest(Struct, frozen=True):
     """`since` is a stream position, None for an initial sync. `to_device_since` is up to where the
     client has got its to-device messages: less than `since` where they were too many.
 
@@ -38,8 +37,7 @@ class SyncRequest:
         return self.since is None or self.full_state
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A top-level member of the answer. `news`: worth ending a long poll for.
 
     `told_upto`: the position up to which it tells everything, if that is not all there is.
@@ -51,8 +49,7 @@ class Part:
     told_upto: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A sync token: `s<position>`, or `s<position>_<position>` where to-device messages were left.
 
     The second is up to where the client has got those. docs/decisions has why.

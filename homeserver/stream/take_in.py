@@ -6,7 +6,8 @@ Rules of this file: between giving the event its number and submitting it there 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from homeserver.protocol.events import Event
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from msgspec import Struct, field
 
 from homeserver.protocol.events import Event, parse_event
 from homeserver.protocol.rejection import Rejected
@@ -24,8 +24,7 @@ A_SLICE = 50
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Verified:
+class Verified(Struct):
     """The good events, and by event id what is wrong with others, where the id is known."""
 
     events: list[Event] = field(default_factory=list)

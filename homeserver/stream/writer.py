@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from msgspec import Struct
 
 from homeserver.errors import Unavailable
 from homeserver.histogram import Histogram
@@ -40,8 +40,7 @@ Write = Callable[[Connection, Any], Awaitable[None]]
 Published = Callable[[Sequence[Change]], None]
 
 
-@dataclass(slots=True)
-class _Submission:
+class _Submission(Struct):
     changes: tuple[Change, ...]
     done: asyncio.Future[None]
 

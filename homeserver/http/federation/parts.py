@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.services.incoming_edus import IncomingEdus
@@ -15,8 +15,7 @@ from homeserver.services.served_history import ServedHistory
 from homeserver.stream.inbound import Inbound
 
 
-@dataclass(frozen=True, slots=True)
-class FederationParts:
+class FederationParts(Struct, frozen=True):
     """What `call.parts.federation` offers."""
 
     inbound: Inbound

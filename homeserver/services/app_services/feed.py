@@ -14,9 +14,10 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.errors import Unavailable
 from homeserver.protocol.app_services import AppService
@@ -46,8 +47,7 @@ ReadBehind = Callable[[AppService, int], Awaitable[Batch]]
 """The oldest that a service hasn't got above a position; an empty batch may end further on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Struct, frozen=True):
     """What all feeds share. `position`: what is visible."""
 
     database: Database

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from aiohttp import ClientSession, DummyCookieJar
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -19,8 +19,7 @@ from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 
 
-@dataclass(frozen=True, slots=True)
-class AppServiceParts:
+class AppServiceParts(Struct, frozen=True):
     """What `app_service_parts` joins."""
 
     registry: Registry

@@ -7,9 +7,9 @@ MSC3202 for services that know only these.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from homeserver.stream.sync_request import json_object
 
@@ -21,8 +21,7 @@ KeyCountsByUser = dict[str, dict[str, dict[str, int]]]
 FallbackTypesByUser = dict[str, dict[str, list[str]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """One thing to send, as JSON; `device`: the one that a to-device message is for."""
 
     position: int
@@ -30,8 +29,7 @@ class Waiting:
     device: tuple[str, str] | None = None
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """What goes into one transaction; `upto`: the position that is reached with it."""
 
     upto: int

@@ -6,10 +6,10 @@ client-server-api#cross-signing
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.errors import (
     BadJson,
@@ -63,8 +63,7 @@ class KeysUpload(msgspec.Struct):
         return {u: key for u, key in zip(USAGES, given, strict=True) if key is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     """What stands of a user: cross-signing keys by usage, and device keys by device id."""
 
     keys: Keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.remote.client import FederationClient
@@ -18,8 +18,7 @@ from homeserver.stream.core import StreamCore
 from homeserver.stream.remote_device_lists import RemoteDeviceLists
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptionParts:
+class EncryptionParts(Struct, frozen=True):
     """What `encryption_parts` joins."""
 
     device_keys: DeviceKeys

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
@@ -39,8 +39,7 @@ ReadEvents = Callable[[str, int, int, int], Awaitable[list[tuple[int, bytes]]]]
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Struct, frozen=True):
     """What all destinations share. `newest` gives the newest visible stream position."""
 
     client: FederationClient

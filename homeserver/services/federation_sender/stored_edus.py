@@ -6,9 +6,9 @@ server-server-api#device-management, #send-to-device-messaging
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.services.federation_sender.passing_edus import edu
@@ -24,8 +24,7 @@ DEVICE_LISTS_AT_ONCE = 40
 TO_DEVICE_AT_ONCE = 40
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEdus:
+class StoredEdus(Struct, frozen=True):
     """A batch. `lists_upto`: device lists were read up to this position. `to_device_upto`: to be
     deleted up to here when they have arrived. `is_all`: there is no more.
     """

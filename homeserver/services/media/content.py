@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from homeserver.store.media_bytes import MediaBytes
 
@@ -18,8 +19,7 @@ class Source(Protocol):
         """The bytes from `start` up to `end` (None: to the end, which nobody knows yet)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """Bytes in the store."""
 
     media_bytes: MediaBytes
@@ -30,8 +30,7 @@ class Stored:
         return self.media_bytes.slices(self.name, start, end)
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """What is served. `size` is None while a remote file of unknown length is being fetched.
 
     `etag` names the bytes; `whole` is all of them, if they are few; `sha256` is that of the media

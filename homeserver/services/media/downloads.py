@@ -6,9 +6,10 @@ client-server-api#get_matrixclientv1mediadownloadservernamemediaid
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.errors import NotFound, NotYetUploaded, Unavailable
 from homeserver.protocol.mxc import Mxc
@@ -27,8 +28,7 @@ NO_SUCH_MEDIA = "There is no such media"
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """How media is asked for. `timeout_ms`: so long the caller waits for its upload.
 
     `local_only`: don't ask other servers. `public_only`: the caller is nobody, who may only have

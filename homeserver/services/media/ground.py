@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Media
@@ -11,8 +11,7 @@ from homeserver.store.database import Database
 from homeserver.store.media_bytes import MediaBytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Struct, frozen=True):
     database: Database
     media_bytes: MediaBytes
     config: Media

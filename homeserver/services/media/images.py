@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from homeserver.store.media_thumbnails import Box
 
@@ -41,8 +42,7 @@ class TooManyPixels(Exception):
     """The picture is too large to be decoded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
+class Thumbnail(Struct, frozen=True):
     """A made picture; without `data` the original is its own thumbnail."""
 
     content_type: str
@@ -55,8 +55,7 @@ def make_thumbnail(source: Path, box: Box, max_pixels: int) -> Thumbnail:
         return _thumbnail(image, box, max_pixels)
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     content_type: str
     width: int
     height: int

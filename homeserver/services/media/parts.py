@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -24,8 +25,7 @@ from homeserver.store.database import Database
 from homeserver.store.media_bytes import MediaBytes
 
 
-@dataclass(frozen=True, slots=True)
-class MediaParts:
+class MediaParts(Struct, frozen=True):
     """What the doors use of the content repository."""
 
     uploads: Uploads

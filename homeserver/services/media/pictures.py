@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.errors import MatrixError
 from homeserver.services.media.ground import Ground
@@ -12,8 +13,7 @@ from homeserver.services.media.images import CannotThumbnail, TooManyPixels, mea
 from homeserver.services.media.uploads import Upload, Uploads
 
 
-@dataclass(frozen=True, slots=True)
-class KeptPicture:
+class KeptPicture(Struct, frozen=True):
     uri: str
     content_type: str
     width: int

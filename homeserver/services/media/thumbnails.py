@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 
 import asyncpg
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.errors import MatrixError, NotFound, TooLarge, UnknownError
 from homeserver.lru_cache import LruCache
@@ -33,8 +34,7 @@ MAKERS = 2
 REMEMBERED = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """What a client asks for: `method` is crop or scale."""
 
     width: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.errors import (
     CannotOverwriteMedia,
@@ -32,8 +33,7 @@ MAX_FILE_NAME = 1000
 MAX_CONTENT_TYPE = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """What an uploader says, and the bytes. `length` is None if they didn't say.
 
     Without `user_id` it is the picture of a link preview, which the server itself fetched.

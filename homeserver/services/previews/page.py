@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct, field
 from yarl import URL
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ _NEVER = {"og:image:url", "og:image:secure_url", "og:image:width", "og:image:hei
 _NEVER |= {"og:image:type", "og:image:alt"}
 
 
-@dataclass(slots=True)
-class Page:
+class Page(Struct):
     """`properties` is OpenGraph data; `image` and `oembed` are absolute URLs, yet to be fetched."""
 
     properties: dict[str, str] = field(default_factory=dict)

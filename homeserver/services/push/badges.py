@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from homeserver.lru_cache import LruCache
 from homeserver.store.rooms import MembershipRow
@@ -15,8 +16,7 @@ from homeserver.stream.push_rules import decides_push
 REMEMBERED = 10_000
 
 
-@dataclass(slots=True)
-class _Badge:
+class _Badge(Struct):
     """What was counted up to a stream position; rooms without anything are left out."""
 
     position: int

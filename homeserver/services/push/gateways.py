@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 import structlog
+from msgspec import Struct, field
 
 from homeserver.clock import Clock
 from homeserver.json_types import JsonObject
@@ -32,8 +32,7 @@ class GatewayFailed(Exception):
     """The gateway did not take the notification; it is to be tried again later."""
 
 
-@dataclass(slots=True)
-class _Outage:
+class _Outage(Struct):
     failures: int = 0
     retry_at: int = 0
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)

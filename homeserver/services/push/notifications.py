@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.errors import InvalidParam
 from homeserver.json_types import JsonObject
@@ -24,8 +24,7 @@ PAGES = 20
 """So many pages of events are looked at for one page of notifications."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Notified:
+class _Notified(Struct, frozen=True):
     event: NotableEvent
     room_id: str
     bits: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Config
@@ -18,8 +19,7 @@ from homeserver.stream.core import StreamCore
 GATEWAY_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class PushParts:
+class PushParts(Struct, frozen=True):
     """What `push_parts` joins."""
 
     pushers: Pushers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.push_outcomes import HIGHLIGHT, NOTIFY
@@ -21,8 +21,7 @@ MEMBER = "m.room.member"
 PAGE = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """Something to tell a user: an event (with its outcome for them), or an invite."""
 
     position: int

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from homeserver.errors import Unavailable
 from homeserver.json_types import JsonObject
@@ -29,8 +29,7 @@ FINISH_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Struct, frozen=True):
     """What all pushers share. `position`: what is visible; `moved`, `rejected` are told of it."""
 
     gateways: Gateways

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable

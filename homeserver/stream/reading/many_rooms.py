@@ -6,7 +6,8 @@ A fixed number of queries, whatever the number of rooms.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.protocol.client_events import relations, with_unsigned
 from homeserver.protocol.history_visibility import VisibleHistory
@@ -21,8 +22,7 @@ from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.visibility import Visibility
 
 
-@dataclass(frozen=True, slots=True)
-class SeenRoom:
+class SeenRoom(Struct, frozen=True):
     """A room that a user is in, or was, and what they see of it."""
 
     room_id: str

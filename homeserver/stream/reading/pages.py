@@ -8,7 +8,8 @@ a filter that lets little through makes short (even empty) pages with a place to
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
 from homeserver.store import timeline as timeline_store
@@ -30,8 +31,7 @@ MoreHistory = Callable[[LiveRoom, int, int], Awaitable[bool]]
 """Fetches up to so many events of a room below an order from other servers; were there any?"""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A page: from `place` in one direction, not beyond the place `to`."""
 
     place: int
@@ -41,8 +41,7 @@ class Asked:
     matcher: EventMatcher = EVERY_ROOM_EVENT
 
 
-@dataclass(slots=True)
-class Page:
+class Page(Struct):
     """The events in the direction asked. `end`: the place to go on from, None if all was read."""
 
     events: list[StoredEvent] = field(default_factory=list)

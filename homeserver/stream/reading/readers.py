@@ -11,7 +11,8 @@ client-server-api#room-history-visibility
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.errors import Forbidden
 from homeserver.protocol.history_visibility import VisibleHistory, visibility_of
@@ -28,8 +29,7 @@ Span = tuple[int, int]
 """Timeline orders `after < order < before`."""
 
 
-@dataclass(slots=True)
-class Reader:
+class Reader(Struct):
     """A user (at a device) in front of a room that they may read.
 
     From the order `certain_from` on a member sees everything; what lies before it is told by

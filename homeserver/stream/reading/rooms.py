@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.errors import NotFound
@@ -23,8 +23,7 @@ from homeserver.stream.writer import StreamWriter
 NO_EVENT = "There is no such event, or you may not see it"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """Who may read, page by page, in which state, in which form."""
 
     database: Database

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import field
+from msgspec.structs import replace
 
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
@@ -33,7 +35,6 @@ ROOMS_PER_SLICE = 20
 """How many rooms are encoded before the event loop gets its turn."""
 
 
-@dataclass(slots=True)
 class RoomAnswer(SeenWindow):
     """What is gathered for one room before anything is encoded."""
 

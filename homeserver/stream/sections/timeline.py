@@ -8,7 +8,8 @@ lower order and the event of this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.protocol.filters import EventMatcher
 from homeserver.store import events as event_store
@@ -23,8 +24,7 @@ MAX_LIMIT = 100
 DATABASE_PAGES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """The stretch of a room that a sync covers, as timeline orders: `after < order <= upto`.
 
     `after` is None when the room is told from scratch.
@@ -39,8 +39,7 @@ class Window:
         return LOWEST_ORDER if self.after is None else self.after
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(Struct, frozen=True):
     """The events to show, oldest first. `start`: the order before which they begin."""
 
     window: Window

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from homeserver.protocol.filters import EventMatcher
 from homeserver.protocol.history_visibility import VisibleHistory
@@ -25,8 +27,7 @@ from homeserver.stream.sync_request import SyncRequest
 from homeserver.stream.visibility import Visibility
 
 
-@dataclass(slots=True)
-class SeenWindow:
+class SeenWindow(Struct):
     """A room's window as one user sees it; `history` only where they weren't a member all along."""
 
     room: LiveRoom

@@ -9,9 +9,9 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 from immutables import Map
+from msgspec import Struct, field
 
 from homeserver.errors import InvalidParam
 from homeserver.stream.sliding.request import SlidingSyncBody, StateKeys
@@ -26,8 +26,7 @@ class UnknownPos(InvalidParam):
     errcode = "M_UNKNOWN_POS"
 
 
-@dataclass(frozen=True, slots=True)
-class ToldRoom:
+class ToldRoom(Struct, frozen=True):
     """What a connection knows of a room: everything up to the stream position `upto`.
 
     `members` are those whose member events were sent because of `$LAZY`.
@@ -39,8 +38,7 @@ class ToldRoom:
     members: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What a connection was told with one answer. `position`: stream position of that answer."""
 
     number: int
@@ -59,8 +57,7 @@ class Told:
 NOTHING = Told(0, 0)
 
 
-@dataclass(slots=True)
-class _Connection:
+class _Connection(Struct):
     told: dict[int, Told] = field(default_factory=dict)
     last: int = 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT
 from homeserver.store.account_data import AccountDataRow
@@ -22,8 +24,7 @@ from homeserver.stream.sync_request import SyncRequest, encode, json_object
 Json = bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What an answer is about, as extensions need it. `joined`: the shown rooms the user is in."""
 
     request: SyncRequest

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.stream.changes import Change
 from homeserver.stream.facts import ListedRooms
@@ -18,8 +19,7 @@ from homeserver.stream.live_users import LiveUser
 from homeserver.stream.sliding.lists import Candidate, by_bump, candidate, candidates
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(Struct):
     """A user's rooms, the most recently active first, as of a stream position."""
 
     position: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.store.rooms import MembershipRow
@@ -19,8 +19,7 @@ ENCRYPTION = "m.room.encryption"
 TOMBSTONE = "m.room.tombstone"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A room that can be in the user's lists. `bump`: the higher, the further up."""
 
     room_id: str
@@ -29,8 +28,7 @@ class Candidate:
     bump: int
 
 
-@dataclass(frozen=True, slots=True)
-class UserFacts:
+class UserFacts(Struct, frozen=True):
     """What filters ask about a user. `children`: of the spaces that filters name."""
 
     direct: frozenset[str]
@@ -38,8 +36,7 @@ class UserFacts:
     children: Mapping[str, frozenset[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """One range of a list and the rooms in it."""
 
     first: int
@@ -47,8 +44,7 @@ class Window:
     room_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ListAnswer:
+class ListAnswer(Struct, frozen=True):
     count: int
     windows: tuple[Window, ...]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import field
 
 from homeserver.store.room_facts import RoomFacts
 from homeserver.store.rooms import MembershipRow
@@ -22,7 +22,6 @@ from homeserver.stream.sync_request import SyncRequest
 NAMING = frozenset(("m.room.name", "m.room.canonical_alias", "m.room.avatar", "m.room.create"))
 
 
-@dataclass(slots=True)
 class RoomPart(SeenWindow):
     """One joined (or just left) room of an answer. `told`: None if it is told the first time."""
 

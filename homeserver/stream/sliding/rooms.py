@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT
 from homeserver.store.rooms import MembershipRow
@@ -24,8 +26,7 @@ from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """The rooms that the client wants shown, and who asks."""
 
     request: SyncRequest

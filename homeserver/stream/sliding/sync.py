@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from homeserver.protocol.filters import EVERYTHING
 from homeserver.stream.facts import ListedRooms
@@ -33,8 +34,7 @@ CONNECTIONS = 5_000
 SPACE_CHILD = "m.space.child"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Whose connection it is. `pos`: the position the client goes on from."""
 
     user_id: str
@@ -43,8 +43,7 @@ class Caller:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExtensionPart:
+class ExtensionPart(Struct, frozen=True):
     """What an extension tells. `news`: worth ending a long poll for."""
 
     name: str
