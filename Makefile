@@ -12,10 +12,14 @@ JOBS ?= 2
 ARGS ?=
 # For test-oracle: random rooms to play, and the environment that has Synapse.
 ROOMS ?= 240
+# For fuzz: how often each operation is asked, where chance begins, a part of the paths.
+CASES ?= 50
+SEED ?= 1
+ONLY ?=
 SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-oracle test-interop lint format unit routes config bench clean
+.PHONY: help run test fuzz test-oracle test-interop lint format unit routes config bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
@@ -26,6 +30,9 @@ run: $(VENV)/.installed ## start a homeserver; ARGS="--config config.yaml" for y
 
 test: lint ## everything that CI runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## every operation of the specification, asked by chance; CASES=200 SEED=7 ONLY=/rooms
+	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) FUZZ_ONLY=$(ONLY) $(BIN)/python -m pytest -s tests/fuzz $(ARGS)
 
 test-oracle: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## auth rules and state resolution against Synapse's; ROOMS=5000 for more
 	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
