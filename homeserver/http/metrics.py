@@ -20,6 +20,7 @@ from homeserver.http.router import Route
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LAG_PERIOD = 1.0
+MAX_ERRCODES = 200
 
 
 class Metrics(Collector):
@@ -52,6 +53,9 @@ class Metrics(Collector):
         self._gauges.append((name, help_text, value))
 
     def count_error(self, errcode: str) -> None:
+        """One more answer with this errcode; other servers may have made up new ones."""
+        if errcode not in self.errors and len(self.errors) >= MAX_ERRCODES:
+            errcode = "other"
         self.errors[errcode] = self.errors.get(errcode, 0) + 1
 
     def exposition(self) -> bytes:

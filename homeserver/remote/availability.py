@@ -15,6 +15,8 @@ from homeserver.clock import Clock
 
 FIRST_BACKOFF_MS = 2_000
 MAX_BACKOFF_MS = 6 * 3600 * 1000
+MAX_OUTAGES = 20_000
+"""So many failing servers are remembered: anybody can name servers that there are not."""
 
 
 class Outage(Struct, frozen=True):
@@ -63,8 +65,13 @@ class Availability:
         wait = min(FIRST_BACKOFF_MS * 2 ** min(failures - 1, 30), MAX_BACKOFF_MS)
         wait = int(wait * (0.8 + 0.4 * self._chance()))  # not all at the same moment
         since = old.failing_since if old else now
+        self._outages.pop(destination, None)
         self._outages[destination] = Outage(destination, since, failures, now + wait)
         self._changed.add(destination)
+        if len(self._outages) > MAX_OUTAGES:
+            forgotten = next(iter(self._outages))  # the one that was asked for the longest ago
+            del self._outages[forgotten]
+            self._changed.add(forgotten)
 
     def is_there(self, destination: str) -> None:
         """It answered, or called us."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any, TypeGuard
+
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
 
 # Said to a client of ours, these would log it out.
 _ABOUT_US = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_UNAUTHORIZED", "M_USER_LOCKED"}
+_ERRCODE = re.compile(r"[A-Za-z0-9_.]{1,100}")
 
 
 class Unreachable(MatrixError):
@@ -28,9 +32,16 @@ class RemoteRefusal(MatrixError):
         text = sentence if isinstance(sentence, str) else f"HTTP {status}"
         super().__init__(
             f"{destination}: {text[:500]}",
-            errcode=errcode if isinstance(errcode, str) and errcode not in _ABOUT_US else None,
+            errcode=errcode if _may_be_told(errcode) else None,
             # Its own trouble (and its 401 about our signature) isn't our client's.
             status=status if 400 <= status < 500 and status != 401 else 502,
         )
         self.remote_status = status
         self.remote_body = body
+
+
+def _may_be_told(errcode: Any) -> TypeGuard[str]:
+    """Is it an errcode, and about what was asked for, not about us?"""
+    if not isinstance(errcode, str) or errcode in _ABOUT_US:
+        return False
+    return _ERRCODE.fullmatch(errcode) is not None

@@ -30,8 +30,8 @@ def read_published_keys(published: JsonObject, server_name: str, now: int) -> li
     if published.get("server_name") != server_name:
         raise BadKeys(f"these are the keys of another server than {server_name}")
     valid_until = published.get("valid_until_ts")
-    if type(valid_until) is not int:
-        raise BadKeys("`valid_until_ts` is not an integer")
+    if type(valid_until) is not int or abs(valid_until) >= 2**63:
+        raise BadKeys("`valid_until_ts` is not an integer of 64 bits")
     current = _keys(published, "verify_keys")
     _check_signed(published, server_name, current)
     until = min(valid_until, now + MAX_VALIDITY_MS)

@@ -153,12 +153,20 @@ class Resolution:
 
 
 def split_server_name(server_name: str) -> tuple[str, int | None]:
-    """Host and port of a valid server name; an IPv6 literal loses its brackets."""
+    """Host and port of a valid server name; an IPv6 literal loses its brackets.
+
+    Raises ResolutionError for a port that no server can have: the grammar allows any five digits.
+    """
     if server_name.startswith("["):
         host, _, rest = server_name[1:].partition("]")
-        return host, int(rest[1:]) if rest else None
-    host, colon, port = server_name.partition(":")
-    return host, int(port) if colon else None
+        digits = rest[1:]
+    else:
+        host, _, digits = server_name.partition(":")
+    if not digits:
+        return host, None
+    if not 0 < int(digits) < 65_536:
+        raise ResolutionError(f"{server_name} has no possible port")
+    return host, int(digits)
 
 
 def is_ip_literal(host: str) -> bool:

@@ -50,14 +50,14 @@ class IncomingEdus:
         for edu in edus:
             if not isinstance(edu, dict):
                 continue
-            take = self._takers.get(edu.get("edu_type", ""))
-            content = edu.get("content")
+            edu_type, content = edu.get("edu_type"), edu.get("content")
+            take = self._takers.get(edu_type) if isinstance(edu_type, str) else None
             if take is None or not isinstance(content, dict):
                 continue
             try:
                 await take(origin, content)
             except MatrixError as error:
-                log.info("EDU left out", origin=origin, type=edu["edu_type"], reason=error.message)
+                log.info("EDU left out", origin=origin, type=edu_type, reason=error.message)
 
     async def _typing(self, origin: str, content: JsonObject) -> None:
         """server-server-api#typing-notifications"""
@@ -105,11 +105,12 @@ class IncomingEdus:
         push = content.get("push")
         if not self._stream.presence.enabled or not isinstance(push, list):
             return
-        for told in push:
-            if isinstance(told, dict) and _is_of(told.get("user_id"), origin):
-                presence = self._told_presence(told)
-                if presence is not None:
-                    self._stream.presence.set_remote(presence)
+        told = [
+            self._told_presence(one)
+            for one in push
+            if isinstance(one, dict) and _is_of(one.get("user_id"), origin)
+        ]
+        self._stream.presence.set_remote(origin, [one for one in told if one is not None])
 
     def _told_presence(self, told: JsonObject) -> UserPresence | None:
         state, status_msg = told.get("presence"), told.get("status_msg")

@@ -83,7 +83,7 @@ class Incoming:
             by_origin.setdefault(row.origin, []).append(row)
         for origin, of_origin in by_origin.items():
             pdus = [msgspec.json.decode(row.json) for row in of_origin]
-            waiting, _ = await self._queue(origin, pdus)
+            waiting, _ = await self._queue(origin, pdus, acknowledged=True)
             self._later(waiting)
             left = {row.event_id for row in of_origin}.difference(w.event.event_id for w in waiting)
             if left:
@@ -118,7 +118,7 @@ class Incoming:
         return await self._enqueue(origin, event).done
 
     async def _queue(
-        self, origin: str, pdus: Sequence[Any]
+        self, origin: str, pdus: Sequence[Any], *, acknowledged: bool = False
     ) -> tuple[list[Waiting], dict[str, str | None]]:
         outcomes: dict[str, str | None] = {}
         room_ids = {p["room_id"] for p in pdus if _has_room_id(p)}
@@ -144,7 +144,14 @@ class Incoming:
                 events.append(event)
         verified = await self._verifier.check_signatures(events)
         outcomes |= verified.problems
+        full = {event.room_id for event in verified.events if self._is_full(event.room_id)}
+        if full and not acknowledged:
+            raise LimitExceeded(10_000, "Too many events are waiting in this room")
         return [self._enqueue(origin, event) for event in verified.events], outcomes
+
+    def _is_full(self, room_id: str) -> bool:
+        queue = self._queues.get(room_id)
+        return queue is not None and len(queue.waiting) >= MAX_WAITING
 
     async def is_allowed(self, room: LiveRoom, server_name: str) -> bool:
         """Does the room's server ACL let that server take part?"""
@@ -165,8 +172,6 @@ class Incoming:
         known = queue.by_id.get(event.event_id)
         if known is not None:
             return known
-        if len(queue.waiting) >= MAX_WAITING:
-            raise LimitExceeded(10_000, "Too many events are waiting in this room")
         done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         waiting = queue.by_id[event.event_id] = Waiting(event, origin, done)
         queue.waiting.append(waiting)

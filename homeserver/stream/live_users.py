@@ -33,7 +33,9 @@ class LiveUser(Struct, eq=False):
     log: list[Change] = field(default_factory=list)
     last_membership: int = 0
     data: dict[tuple[str, str], bytes] | None = None
-    """Account data by (room id or '', type), once `load_account_data` was called."""
+    """Account data by (room id or '', type), once `load_account_data` has read it."""
+    reading: list[dict[tuple[str, str], bytes]] = field(default_factory=list)
+    """What is published while account data are read, for each who reads them."""
 
     def changes_since(self, position: int) -> list[Change] | None:
         """The user's own changes above a position, or None if memory doesn't reach back so far."""
@@ -56,8 +58,9 @@ class LiveUser(Struct, eq=False):
 
     def append(self, change: Change) -> None:
         self.log.append(change)
-        if self.data is not None and isinstance(change, AccountDataChange):
-            self.data[(change.row.room_id, change.row.type)] = change.row.content
+        if isinstance(change, AccountDataChange):
+            for data in (*self.reading, *(() if self.data is None else (self.data,))):
+                data[(change.row.room_id, change.row.type)] = change.row.content
         if len(self.log) > 2 * LOG_LENGTH:
             self.log_floor = self.log[-LOG_LENGTH - 1].position
             del self.log[:-LOG_LENGTH]
@@ -118,17 +121,18 @@ class LiveUsers:
         if user.data is not None:
             return user.data
         data: dict[tuple[str, str], bytes] = {}
-        user.data = data
+        user.reading.append(data)
         try:
             async with self._database.connection() as connection:
                 rows = await account_data_store.of_user(connection, user.user_id)
-        except BaseException:
-            user.data = None
-            raise
+        finally:
+            user.reading = [other for other in user.reading if other is not data]
         for row in rows:
             # What was published meanwhile is newer.
             data.setdefault((row.room_id, row.type), row.content)
-        return data
+        if user.data is None:
+            user.data = data
+        return user.data
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""

@@ -81,9 +81,18 @@ class Presence:
         self._touch(user_id, self._now())
         self._publish(replace(self.of(user_id), state=state, status_msg=status_msg))
 
-    def set_remote(self, presence: UserPresence) -> None:
-        """What another server says of its user; the position is given here."""
-        self._publish(presence)
+    def set_remote(self, server_name: str, told: Iterable[UserPresence]) -> None:
+        """What another server says of its users; the positions are given here.
+
+        Of those who share no room with any of ours, as far as the rooms are in memory, nothing is
+        kept: a server could name any number of them.
+        """
+        rooms = [room for room in self._rooms.in_memory() if room.joined_servers[server_name]]
+        for presence in told:
+            shared = [r for r in rooms if r.membership_of(presence.user_id) == "join"]
+            concerned = frozenset[str]().union(*(room.joined_local for room in shared))
+            if concerned:
+                self._publish(presence, concerned)
 
     @contextmanager
     def syncing(self, user_id: str, state: State) -> Iterator[None]:
@@ -207,12 +216,15 @@ class Presence:
                     return True
         return False
 
-    def _publish(self, presence: UserPresence) -> None:
+    def _publish(self, presence: UserPresence, concerned: frozenset[str] | None = None) -> None:
+        """`concerned`: whom it concerns, where that is known already."""
         active = self._active.get(presence.user_id, presence.last_active_ts)
         presence = replace(presence, last_active_ts=max(active, presence.last_active_ts))
         self._unstored.add(presence.user_id)
         position = self._writer.allocate()
-        change = PresenceChange(position, presence, self._concerned(presence.user_id))
+        if concerned is None:
+            concerned = self._concerned(presence.user_id)
+        change = PresenceChange(position, presence, concerned)
         self._writer.submit(change)
 
     def _concerned(self, user_id: str) -> frozenset[str]:

@@ -184,3 +184,24 @@ async def test_a_server_acl_keeps_a_server_out(server: RunningServer, peer: Peer
     results = await room.send(event)
     assert "error" in results[event.event_id]
     assert not await is_shown(alice, room, event.event_id)
+
+
+async def test_edus_of_no_form_are_left_out(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    typing = {"room_id": room.room_id, "user_id": room.user_id, "typing": True}
+    edus: list[object] = [
+        7,
+        {},
+        {"edu_type": [], "content": {}},
+        {"edu_type": "m.typing", "content": []},
+        {"edu_type": "m.presence", "content": {"push": [{"user_id": []}, 7]}},
+        {"edu_type": "m.receipt", "content": {room.room_id: {"m.read": {room.user_id: 7}}}},
+        {"edu_type": "m.typing", "content": typing},
+    ]
+    body = {"origin": peer.server_name, "origin_server_ts": 1, "pdus": [], "edus": edus}
+    assert await peer.request("PUT", "/_matrix/federation/v1/send/edus", body) == (
+        200,
+        {"pdus": {}},
+    )
+    ephemeral = (await alice.sync())["rooms"]["join"][room.room_id]["ephemeral"]["events"]
+    assert {"type": "m.typing", "content": {"user_ids": [room.user_id]}} in ephemeral

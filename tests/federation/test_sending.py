@@ -173,3 +173,17 @@ def _ephemeral(answer: object, room_id: str, event_type: str, text: str) -> bool
 
 async def _state_ids(client: Client, room_id: str) -> set[str]:
     return {event["event_id"] for event in await client.get(f"/rooms/{room_id}/state")}
+
+
+async def test_presence_wakes_those_who_wait_elsewhere(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, _ = await in_one_room(one, two)
+    await alice.sync_until(lambda answer: "presence" in answer)  # Bob came online
+    waiting = asyncio.create_task(alice.sync(timeout_ms=25_000))
+    await asyncio.sleep(0.2)
+    status = {"presence": "unavailable", "status_msg": "lunch"}
+    await bob.put(f"/presence/{bob.user_id}/status", status)
+    async with asyncio.timeout(15):
+        answer = await waiting
+    told = {event["sender"]: event["content"] for event in answer["presence"]["events"]}
+    assert told[bob.user_id]["status_msg"] == "lunch"

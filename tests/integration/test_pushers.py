@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
+from homeserver.services.push import pushers
 from tests.conftest import StartServer
 from tests.support.client import Client, refusal
 from tests.support.push_gateway import PushGateway, push_gateway
@@ -297,3 +298,15 @@ async def test_only_highlights_are_listed(server: RunningServer) -> None:
     await alice.send(room_id, "no mention")
     answer = await bob.get("/notifications", only="highlight")
     assert [n["event"]["event_id"] for n in answer["notifications"]] == [event_id]
+
+
+async def test_a_user_has_only_so_many_pushers(
+    server: RunningServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushers, "MAX_PER_USER", 2)
+    bob = await server.user("bob")
+    for pushkey in ("one", "two", "one"):
+        await gateway.set_pusher(bob, pushkey)
+    refused = await refusal(gateway.set_pusher(bob, "three"))
+    assert (refused.status, refused.errcode) == (400, "M_INVALID_PARAM")
+    assert len((await bob.get("/pushers"))["pushers"]) == 2

@@ -138,3 +138,12 @@ async def test_nonsense_is_no_server_name(net: Net) -> None:
 )
 def test_how_long_a_delegation_is_kept(headers: dict[str, Any], seconds: float) -> None:
     assert cache_seconds(headers) == seconds
+
+
+@pytest.mark.parametrize("name", ["a.test:0", "a.test:65536", "1.2.3.4:99999", "[1::2]:70000"])
+async def test_a_port_that_cannot_be_is_nowhere(net: Net, name: str) -> None:
+    with pytest.raises(ResolutionError):
+        await net.resolution().targets(name)
+    net.delegations["delegating.test"] = name
+    with pytest.raises(ResolutionError):
+        await net.resolution().targets("delegating.test")

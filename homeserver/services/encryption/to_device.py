@@ -6,7 +6,7 @@ client-server-api#send-to-device-messaging, server-server-api#send-to-device-mes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ from homeserver.stream.writer import StreamWriter
 
 EVERY_DEVICE = "*"
 SENDERS_REMEMBERED = 5000
+IDS_REMEMBERED = 1000
+"""Of each of them; others know no end of ids."""
 
 Messages = Mapping[str, Mapping[str, JsonObject]]
 """Contents by user id and device id (or `*`)."""
@@ -33,11 +35,17 @@ encode = msgspec.json.encode
 
 
 class _Sent:
-    """The transaction ids of one sender: done, or on their way."""
+    """The transaction ids of one sender: done (the newest of them), or on their way."""
 
-    def __init__(self, done: Iterable[str]) -> None:
-        self.done = set(done)
+    def __init__(self, done: Sequence[str]) -> None:
+        self.done = dict.fromkeys(done[-IDS_REMEMBERED:])
         self.under_way: dict[str, asyncio.Future[None]] = {}
+
+    def is_done(self, key: str) -> None:
+        """Remember it, in place of the oldest one."""
+        self.done[key] = None
+        if len(self.done) > IDS_REMEMBERED:
+            del self.done[next(iter(self.done))]
 
 
 class ToDevice:
@@ -108,7 +116,7 @@ class ToDevice:
         try:
             # A client that goes away doesn't take back what it has sent.
             await asyncio.shield(sending)
-            sent.done.add(key)
+            sent.is_done(key)
         except Unavailable:
             # The commit may yet have been carried out: Postgres is asked before it is sent again.
             self._senders.discard(sender)
@@ -186,7 +194,7 @@ def _finished(sent: _Sent, key: str, done: asyncio.Future[None]) -> None:
     if sent.under_way.get(key) is done:
         del sent.under_way[key]
     if not done.cancelled() and done.exception() is None:
-        sent.done.add(key)
+        sent.is_done(key)
 
 
 def _are_contents(devices: Any) -> bool:

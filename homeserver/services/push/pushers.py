@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from homeserver.clock import Clock
-from homeserver.errors import Unavailable
+from homeserver.errors import InvalidParam, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.push_outcomes import MAIN, NO_PUSH, NOTIFY
 from homeserver.protocol.pushers import DEVICE_ID, ENABLED, WantedPusher
@@ -38,6 +38,7 @@ CATCHING_UP = 4
 """So many pushers at once ask Postgres what they missed."""
 WRITE_EVERY_SECONDS = 0.2
 SETTLE_EVERY_SECONDS = 600.0
+MAX_PER_USER = 100
 
 log = structlog.get_logger()
 
@@ -138,15 +139,18 @@ class Pushers:
         """Make, change or delete a pusher.
 
         "the homeserver must remove any other pushers with the same App ID and pushkey for
-        different users", unless `append` says otherwise.
+        different users", unless `append` says otherwise. Raises InvalidParam for one too many.
         """
         key = (wanted.app_id, wanted.pushkey, requester.user_id)
         if wanted.kind is None:
             await self._delete([key])
             return
+        of_user = self._by_user.get(requester.user_id, {})
+        if key not in of_user and len(of_user) >= MAX_PER_USER:
+            raise InvalidParam(f"You have {MAX_PER_USER} pushers already: delete some first")
         if not wanted.append:
             await self._delete([k for k in self._keys() if k[:2] == key[:2] and k != key])
-        known = self._by_user.get(requester.user_id, {}).get(key)
+        known = of_user.get(key)
         row = self._row(requester, wanted)
         async with self._database.connection() as connection:
             await pusher_store.put(connection, row)
