@@ -52,7 +52,8 @@ class EventChange(Struct, frozen=True, eq=False):
     `redacts`: the event id whose redaction this event brings into effect. `was_outlier`: the event
     is in the database already, and now gets its place. `missing`: those of its prev_events that we
     lack; `fills_gap`: others may have lacked it. `visibility_before`: the history visibility where
-    our history begins with it.
+    our history begins with it; `shown_changes`: what it changed in that history, where
+    `state_changes` have all that we learned with it.
     """
 
     position: int
@@ -71,6 +72,7 @@ class EventChange(Struct, frozen=True, eq=False):
     missing: tuple[str, ...] = ()
     fills_gap: bool = False
     visibility_before: str | None = None
+    shown_changes: tuple[StateChange, ...] | None = None
 
 
 class OutliersChange(Struct, frozen=True, eq=False):

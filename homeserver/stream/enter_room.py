@@ -26,7 +26,7 @@ from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow, KnownEvent
 from homeserver.store.rooms import RoomRow
-from homeserver.stream.changes import EventChange, OutliersChange, bump_position
+from homeserver.stream.changes import EventChange, OutliersChange, StateChange, bump_position
 from homeserver.stream.event_sources import CREATE, auth_state_ids
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.live_room import (
@@ -190,13 +190,17 @@ class RoomEntry:
         after = changed_state(before, state_difference(Map(), Map({join.key: join.event_id})))
         group_number, position = self._writer.allocate(), self._writer.allocate()
         number = known[join.event_id].number if join.event_id in known else position
-        group, size = snapshot(group_number, room.number, before, current_from=None)
+        # What followers are told of the time before the join: the state that came with it.
+        group, size = snapshot(group_number, room.number, before, current_from=group_number)
         self._rooms.group_states.put(group_number, before, size)
         base = GroupState(group_number, before, size)
         own, own_size = group_of_event(base, room.number, number, after, current_from=position)
         self._rooms.group_states.put(number, after, own_size)
         row = _join_row(room, join, (number, position, group_number), checked, numbers)
         stored = StoredEvent(row, room.rules, join)
+        replaced = checked.state.get(join.key)
+        if replaced is not None:
+            stored.replaces_id = replaced.event_id
         changes = state_difference(room.head.state, after)
         members = {event.event_id: event for event in checked.state.values()}
         members[join.event_id] = join
@@ -229,6 +233,7 @@ class RoomEntry:
             state_changes=changes,
             state_groups=(group, own),
             memberships=memberships,
+            shown_changes=(StateChange(join.key, before.get(join.key), join.event_id),),
             was_outlier=join.event_id in known,
             missing=tuple(missing),
             fills_gap=True,

@@ -128,7 +128,13 @@ class LiveRoom(Struct, eq=False):
             if self.pending_members.get(row.user_id) is row:
                 del self.pending_members[row.user_id]
         if change.row.timeline_order is not None:
-            entry = TimelineEntry(change.row.timeline_order, change.stored, change.state_changes)
+            shown = change.state_changes
+            if change.shown_changes is not None:
+                # Our history begins (again) here: what is older does not lead up to it.
+                shown = change.shown_changes
+                self.timeline.clear()
+                self.timeline_floor = max(self.timeline_floor, change.row.timeline_order - 1)
+            entry = TimelineEntry(change.row.timeline_order, change.stored, shown)
             self._append(entry, timeline_length)
 
     def put_member(self, row: MembershipRow) -> None:

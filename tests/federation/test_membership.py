@@ -110,3 +110,25 @@ async def test_a_server_that_is_down_is_told_as_such(start_servers: StartServers
     with pytest.raises(Refused) as refused:
         await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
     assert refused.value.status == 502
+
+
+async def test_sync_shows_the_state_of_a_room_that_was_joined(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat", name="far")
+    await bob.sync()
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    room = await bob.sync_until(lambda answer: joined(answer, room_id))
+    assert isinstance(room, dict)
+    types = {event["type"] for event in room["state"]["events"]}
+    assert {"m.room.create", "m.room.name", "m.room.power_levels"} <= types
+    assert [event["type"] for event in room["timeline"]["events"]] == ["m.room.member"]
+    assert room["timeline"]["limited"] is True
+    again = await bob.get("/sync")  # an initial one
+    types = {event["type"] for event in again["rooms"]["join"][room_id]["state"]["events"]}
+    assert "m.room.name" in types
+    await two.restart()
+    two.moved(bob)
+    again = await bob.get("/sync")
+    types = {event["type"] for event in again["rooms"]["join"][room_id]["state"]["events"]}
+    assert {"m.room.create", "m.room.name", "m.room.power_levels"} <= types
