@@ -25,7 +25,8 @@ from homeserver.store import events as event_store
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow, KnownEvent
-from homeserver.store.rooms import RoomRow
+from homeserver.store.rooms import MembershipRow, RoomRow
+from homeserver.store.state import GroupSize, StateGroupRow
 from homeserver.stream.changes import EventChange, OutliersChange, StateChange, bump_position
 from homeserver.stream.event_sources import CREATE, auth_state_ids
 from homeserver.stream.group_states import GroupState
@@ -190,27 +191,16 @@ class RoomEntry:
         after = changed_state(before, state_difference(Map(), Map({join.key: join.event_id})))
         group_number, position = self._writer.allocate(), self._writer.allocate()
         number = known[join.event_id].number if join.event_id in known else position
-        # What followers are told of the time before the join: the state that came with it.
-        group, size = snapshot(group_number, room.number, before, current_from=group_number)
-        self._rooms.group_states.put(group_number, before, size)
-        base = GroupState(group_number, before, size)
-        own, own_size = group_of_event(base, room.number, number, after, current_from=position)
-        self._rooms.group_states.put(number, after, own_size)
+        groups = self._groups(room, (group_number, number, position), before, after)
         row = _join_row(room, join, (number, position, group_number), checked, numbers)
         stored = StoredEvent(row, room.rules, join)
         replaced = checked.state.get(join.key)
         if replaced is not None:
             stored.replaces_id = replaced.event_id
         changes = state_difference(room.head.state, after)
-        members = {event.event_id: event for event in checked.state.values()}
-        members[join.event_id] = join
-        memberships = membership_rows(
-            changes,
-            MembershipContext(
-                room.number, position, members, dict(room.head_members), self._server_name
-            ),
-        )
-        room.head = Head((join.event_id,), join.depth, after, number, own_size)
+        memberships = self._memberships(room, position, checked, changes)
+        size = GroupSize(groups[1].snapshot_size, groups[1].delta_size)
+        room.head = Head((join.event_id,), join.depth, after, number, size)
         room.pending[join.event_id] = stored
         room.pending_members.update((one.user_id, one) for one in memberships)
         room.auth_graph = None
@@ -231,7 +221,7 @@ class RoomEntry:
             ),
             in_timeline=True,
             state_changes=changes,
-            state_groups=(group, own),
+            state_groups=groups,
             memberships=memberships,
             shown_changes=(StateChange(join.key, before.get(join.key), join.event_id),),
             was_outlier=join.event_id in known,
@@ -239,6 +229,33 @@ class RoomEntry:
             fills_gap=True,
             visibility_before=visibility_of(None if visibility is None else visibility.content),
         )
+
+    def _groups(
+        self, room: LiveRoom, numbers: tuple[int, int, int], before: State, after: State
+    ) -> tuple[StateGroupRow, StateGroupRow]:
+        """The groups before and after the join; `numbers` are theirs and the join's position."""
+        group_number, number, position = numbers
+        # What followers are told of the time before the join: the state that came with it.
+        group, size = snapshot(group_number, room.number, before, current_from=group_number)
+        self._rooms.group_states.put(group_number, before, size)
+        base = GroupState(group_number, before, size)
+        own, own_size = group_of_event(base, room.number, number, after, current_from=position)
+        self._rooms.group_states.put(number, after, own_size)
+        return group, own
+
+    def _memberships(
+        self,
+        room: LiveRoom,
+        position: int,
+        checked: _Checked,
+        changes: tuple[StateChange, ...],
+    ) -> tuple[MembershipRow, ...]:
+        members = {event.event_id: event for event in checked.state.values()}
+        members[checked.join.event_id] = checked.join
+        context = MembershipContext(
+            room.number, position, members, dict(room.head_members), self._server_name
+        )
+        return membership_rows(changes, context)
 
 
 async def _rejected(events: Sequence[Event]) -> frozenset[str]:

@@ -132,6 +132,8 @@ class FederationSender:
     def _event(self, change: EventChange) -> None:
         if not change.in_timeline or not self._is_ours(change.stored.sender):
             return
+        if change.shown_changes is not None:
+            return  # we entered the room: the server that let us in tells the others
         room = self._rooms.peek(change.room_id)
         servers = set() if room is None else set(room.joined_servers)
         # Who was removed, or whose invite was taken back, is told so.
