@@ -2,7 +2,8 @@
 
 Rules of this file:
 - A transaction is written down with its id before it is sent, and sent as it was written until
-  it is taken: over restarts too, the same id has the same content.
+  it is taken: over restarts too, the same id has the same content. That it was taken may be
+  written down with the next one: a service that is asked twice knows the id.
 - While the feed is `behind`, events and to-device messages are read from Postgres; ephemeral data
   that came meanwhile is not kept for it.
 """
@@ -36,6 +37,7 @@ from homeserver.store.database import Database
 from homeserver.stream.key_counts import KeyCounts
 
 MAX_QUEUE = 2_000
+BETWEEN_TRANSACTIONS_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 600.0
 DATABASE_PATIENCE_SECONDS = 2.0
@@ -71,6 +73,7 @@ class Feed:
         self._changed_devices: dict[str, int] = {}
         self._published = row.position
         self._failures = 0
+        self._began = 0.0
         self._is_asking = False
         self._is_ending = False
         self._is_restored = row.sending is not None
@@ -149,6 +152,7 @@ class Feed:
         has_messages = self._is_restored
         self._is_restored = False
         if self._row.sending is None:
+            await self._gather()
             batch = await self._next_batch()
             if not batch:
                 self._row = replace(self._row, position=max(self._row.position, batch.upto))
@@ -169,6 +173,14 @@ class Feed:
                 upto = self._row.position
                 await to_device_store.delete_of_app_service(connection, self.service.id, upto)
 
+    async def _gather(self) -> None:
+        """Under load, let a little more come together; what comes after a pause isn't delayed."""
+        now = asyncio.get_running_loop().time()
+        wait = self._began + BETWEEN_TRANSACTIONS_SECONDS - now
+        if wait > 0:
+            await asyncio.sleep(wait)
+        self._began = now + max(wait, 0.0)
+
     async def _save(self) -> None:
         async with self._means.database.connection() as connection:
             await feed_store.put(connection, self._row)
@@ -187,7 +199,8 @@ class Feed:
             self._failures = 0
             upto = self._row.sending_upto or self._row.position
             self._row = replace(self._row, position=upto, sending=None, sending_upto=None)
-            await self._save()
+            if not self._has_work or self._is_ending:
+                await self._save()  # otherwise the next transaction's row says it too
             self._is_asking = False
             return
 
