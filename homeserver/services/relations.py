@@ -26,6 +26,7 @@ from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import encode, json_object
 
+MAX_RELATED = 1000
 MAX_HOPS = 3
 """How many levels of relations `recurse` follows."""
 
@@ -94,6 +95,26 @@ class Relations:
             limit=request.limit + 1,
             backwards=request.backwards,
         )
+
+    async def ids_of_related(
+        self, requester: Requester, room_id: str, event_id: str, rel_types: Sequence[str]
+    ) -> list[str]:
+        """The events that relate to one by these types (`*`: any), as far as a user sees them.
+
+        At most MAX_RELATED. Raises Forbidden.
+        """
+        reader = await self._reading.readers.open(requester, room_id)
+        await self._reading.readers.learn_history(reader)
+        eyes = await self._reading.bundles.eyes(viewer_of(reader))
+        found: dict[str, None] = {}
+        async with self._reading.database.connection() as connection:
+            for rel_type in [None] if "*" in rel_types else rel_types:
+                asked = RelationsRequest(
+                    event_id, rel_type, None, None, None, True, MAX_RELATED, False
+                )
+                page = await relation_store.page(connection, self._asked(reader, asked), eyes)
+                found.update((related_id, None) for related_id, _ in page)
+        return list(found)
 
     async def threads(
         self,

@@ -51,7 +51,7 @@ class Bundles:
     def __init__(self, database: Database, rooms: LiveRooms, ignored: IgnoredUsers) -> None:
         self._database = database
         self._rooms = rooms
-        self._ignored = ignored
+        self.ignored = ignored
 
     async def eyes(self, viewer: Viewer) -> Eyes:
         """What a viewer sees, in the form in which the store takes it."""
@@ -62,7 +62,7 @@ class Bundles:
         ]
         return Eyes(
             viewer.user_id,
-            list(await self._ignored.of(viewer.user_id)),
+            list(await self.ignored.of(viewer.user_id)),
             [span[0] for span in spans],
             [span[1] for span in spans],
             [span[2] for span in spans],

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver.json_types import JsonObject
 from tests.support.client import Client, Refused, bodies
 from tests.support.server import RunningServer
 
@@ -311,3 +312,21 @@ async def test_events_of_other_rooms_and_unknown_ones_are_not_found(server: Runn
         with pytest.raises(Refused) as refused:
             await alice.get(path)
         assert (refused.value.status, refused.value.errcode) == (404, "M_NOT_FOUND"), path
+
+
+async def test_of_ignored_users_only_state_events_are_shown(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    mine = await alice.send(room_id, "mine")
+    await bob.send(room_id, "bob's")
+    ignored: JsonObject = {"ignored_users": {bob.user_id: {}}}
+    await alice.put(f"/user/{alice.user_id}/account_data/m.ignored_user_list", ignored)
+    for _ in range(2):
+        events = await all_pages(alice, room_id, limit="3")
+        assert bodies(events) == ["mine"]
+        assert bob.user_id in {e["sender"] for e in events if e["type"] == "m.room.member"}
+        context = await alice.get(f"/rooms/{room_id}/context/{mine}")
+        assert context["events_after"] == []
+        await server.restart()
+        alice = server.moved(alice)

@@ -89,3 +89,27 @@ async def test_bad_redactions_are_refused(server: RunningServer) -> None:
         await alice.put(f"/rooms/{room_id}/send/m.room.redaction/2", {"reason": "what?"})
     assert (refused.value.status, refused.value.errcode) == (400, "M_BAD_JSON")
     assert await alice.put(path, {}) == await alice.put(path, {})
+
+
+async def test_related_events_are_redacted_too_if_asked_for(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    root = await bob.send(room_id, "root")
+    kept, gone, by_alice = [
+        await client.send(
+            room_id,
+            {"body": "x", "msgtype": "m.text", "m.relates_to": {"rel_type": t, "event_id": root}},
+        )
+        for client, t in ((bob, "m.reference"), (bob, "m.thread"), (alice, "m.thread"))
+    ]
+    with_relations = {"org.matrix.msc3912.with_relations": ["m.thread"]}
+
+    await bob.put(f"/rooms/{room_id}/redact/{root}/1", with_relations)
+
+    contents = {e: (await alice.event(room_id, e))["content"] for e in (root, kept, gone, by_alice)}
+    assert [bool(content) for content in contents.values()] == [False, True, False, True]
+    with pytest.raises(Refused) as refused:
+        bad = {"org.matrix.msc3912.with_relations": "m.thread"}
+        await bob.put(f"/rooms/{room_id}/redact/{kept}/2", bad)
+    assert (refused.value.status, refused.value.errcode) == (400, "M_BAD_JSON")

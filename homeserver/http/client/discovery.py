@@ -26,6 +26,7 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc3882": True,  # login tokens for other clients
     "org.matrix.simplified_msc3575": True,  # sliding sync (MSC4186), also known by its old number
+    "org.matrix.msc3912": True,  # redaction of related events
     "org.matrix.msc4140": True,  # delayed events
     "uk.half-shot.msc2666.query_mutual_rooms": True,
     "org.matrix.msc3827.stable": True,  # room types in the directory

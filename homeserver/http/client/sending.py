@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from homeserver.errors import BadJson, InvalidParam
+from msgspec.structs import replace
+
+from homeserver.errors import BadJson, Forbidden, InvalidParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.invitations import invite, is_remote
@@ -19,6 +23,7 @@ endpoints = Endpoints()
 
 MEMBER = "m.room.member"
 DELAY = "org.matrix.msc4140.delay"
+WITH_RELATIONS = "org.matrix.msc3912.with_relations"
 
 
 @endpoints.put(
@@ -59,7 +64,11 @@ async def redact_event(
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3roomsroomidredacteventidtxnid"""
     draft = _redaction(call, event_id, body)
-    return await _send_once(call, room_id, draft, f"redact/{event_id}", txn_id)
+    rel_types = _with_relations(body)
+    answer = await _send_once(call, room_id, draft, f"redact/{event_id}", txn_id)
+    if rel_types:
+        await _redact_related(call, room_id, draft, rel_types)
+    return answer
 
 
 @endpoints.post(
@@ -135,6 +144,25 @@ def _redaction(call: Call, event_id: str, body: JsonObject) -> Draft:
         raise BadJson("`reason` must be a string")
     content = {} if reason is None else {"reason": reason}
     return _draft(call, "m.room.redaction", content, redacts=event_id)
+
+
+def _with_relations(body: JsonObject) -> list[str]:
+    """MSC3912: the types of relations by which events are to be redacted, too; `*` is all."""
+    wanted = body.get(WITH_RELATIONS, [])
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        raise BadJson(f"`{WITH_RELATIONS}` must be a list of strings")
+    return wanted
+
+
+async def _redact_related(call: Call, room_id: str, draft: Draft, rel_types: Sequence[str]) -> None:
+    """What the user may not redact of it stays."""
+    assert draft.redacts is not None
+    related = await call.parts.relations.ids_of_related(
+        call.requester, room_id, draft.redacts, rel_types
+    )
+    for event_id in related:
+        with suppress(Forbidden):
+            await call.parts.stream.sender.send(room_id, replace(draft, redacts=event_id))
 
 
 def _draft(

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
 from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import LOWEST_ORDER, TransactionRow
 from homeserver.store.timeline import Found, Narrowing, Owner, Stretch
+from homeserver.stream.ignored_users import IgnoredUsers
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.reading.places import place_after
@@ -32,13 +34,17 @@ MoreHistory = Callable[[LiveRoom, int, int], Awaitable[bool]]
 
 
 class Asked(Struct, frozen=True):
-    """A page: from `place` in one direction, not beyond the place `to`."""
+    """A page: from `place` in one direction, not beyond the place `to`.
+
+    Of `ignored` users there are only state events. client-server-api#ignoring-users
+    """
 
     place: int
     backwards: bool
     limit: int
     to: int | None = None
     matcher: EventMatcher = EVERY_ROOM_EVENT
+    ignored: frozenset[str] = frozenset()
 
 
 class Page(Struct):
@@ -56,11 +62,13 @@ class Pages:
         database: Database,
         rooms: LiveRooms,
         readers: Readers,
+        ignored: IgnoredUsers,
         newest: Callable[[], int],
     ) -> None:
         self._database = database
         self._rooms = rooms
         self._readers = readers
+        self._ignored = ignored
         self.newest = newest
         self.more_history: MoreHistory | None = None
 
@@ -73,12 +81,21 @@ class Pages:
         matcher = asked.matcher
         if not matcher.room_allowed(reader.room.room_id) or asked.limit == 0:
             return Page([], asked.place if asked.limit == 0 else None)
+        ignored = await self._ignored.of(reader.user_id)
+        if ignored:
+            asked = replace(asked, ignored=ignored)
         page = self._from_memory(reader, asked)
         if page is None:
             page = await self._walk(reader, asked)
-        if page.end is None and asked.backwards and asked.to is None and self.more_history:
+        if page.end is None and self._may_have_more(reader, asked):
             return await self._with_more_history(reader, asked, page)
         return page
+
+    def _may_have_more(self, reader: Reader, asked: Asked) -> bool:
+        """Whether others may have what lies before our history, and the reader may see it."""
+        if self.more_history is None or not asked.backwards or asked.to is not None:
+            return False
+        return reader.history is None or reader.history.allows(LOWEST_ORDER + 1)
 
     async def _with_more_history(self, reader: Reader, asked: Asked, page: Page) -> Page:
         """The page ran out of local history: the rest of it, if other servers have more."""
@@ -89,7 +106,7 @@ class Pages:
             return page
         if missing == 0:
             return Page(page.events, place)
-        rest = Asked(place, True, missing, None, asked.matcher)
+        rest = replace(asked, place=place, limit=missing)
         await self._readers.learn_history_again(reader)
         further = await self._walk(reader, rest)
         return Page(page.events + further.events, further.end)
@@ -185,6 +202,8 @@ def _between(room: LiveRoom, first: int, before: int) -> list[StoredEvent]:
 
 
 def _matching(asked: Asked, room: LiveRoom, events: list[StoredEvent]) -> list[StoredEvent]:
+    if asked.ignored:
+        events = [s for s in events if s.state_key is not None or s.sender not in asked.ignored]
     if asked.matcher.matches_all:
         return events
     return matching(events, asked.matcher, room.room_id)

@@ -74,7 +74,7 @@ def build(
         database=database,
         rooms=rooms,
         readers=readers,
-        pages=Pages(database, rooms, readers, lambda: writer.position),
+        pages=Pages(database, rooms, readers, bundles.ignored, lambda: writer.position),
         states=States(database, rooms),
         forms=ClientForms(rooms, readers, bundles, now),
         bundles=bundles,
