@@ -109,6 +109,22 @@ class JsClients:
         )
         return JsClient(self, name, account)
 
+    async def add_plain(
+        self, name: str, account: Client, *, sliding: bool = False, lazy: bool = False
+    ) -> JsClient:
+        """A client without encryption, by sliding sync or by /sync (lazily loading members)."""
+        await self.call(
+            "startPlain",
+            name=name,
+            baseUrl=account.url,
+            userId=account.user_id,
+            deviceId=account.device_id,
+            accessToken=account.token,
+            sliding=sliding,
+            lazy=lazy,
+        )
+        return JsClient(self, name, account)
+
 
 class JsClient:
     """One of them."""

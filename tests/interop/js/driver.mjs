@@ -3,6 +3,7 @@
 
 import { createInterface } from "node:readline";
 import { createClient, ClientEvent, SyncState, MatrixEventEvent } from "matrix-js-sdk";
+import { SlidingSync, SlidingSyncEvent, SlidingSyncState } from "matrix-js-sdk/lib/sliding-sync.js";
 import { CryptoEvent, VerificationPhase, VerificationRequestEvent, VerifierEvent, decodeRecoveryKey }
     from "matrix-js-sdk/lib/crypto-api/index.js";
 
@@ -86,6 +87,50 @@ const methods = {
         await until(client, [ClientEvent.Sync],
             (state) => state === SyncState.Prepared || state === SyncState.Syncing, "the first sync");
         return {};
+    },
+
+    /** A client without encryption that syncs in the way that is asked for. */
+    async startPlain({ name, baseUrl, userId, deviceId, accessToken, sliding, lazy }) {
+        const client = createClient({ baseUrl, userId, deviceId, accessToken, logger: silent, disableVoip: true });
+        clients.set(name, { client });
+        const options = { initialSyncLimit: 20, pollTimeout: 10_000, lazyLoadMembers: lazy, threadSupport: true };
+        if (sliding) {
+            const list = { ranges: [[0, 99]], timeline_limit: 20, required_state: [["*", "*"]] };
+            const lists = new Map([["all", list]]);
+            options.slidingSync = new SlidingSync(baseUrl, lists, list, client, 10_000);
+            const ready = until(options.slidingSync, [SlidingSyncEvent.Lifecycle],
+                (state) => state === SlidingSyncState.Complete, "the first sliding sync");
+            await client.startClient(options);
+            await ready;
+        } else {
+            await client.startClient(options);
+            await until(client, [ClientEvent.Sync],
+                (state) => state === SyncState.Prepared || state === SyncState.Syncing, "the first sync");
+        }
+        return {};
+    },
+
+    /** What a client knows of a room, once it has this event. */
+    async room({ name, roomId, eventId }) {
+        const { client } = find(name);
+        await until(client, [ClientEvent.Event, ClientEvent.Sync, "Room.timeline", "Thread.update"],
+            () => client.getRoom(roomId)?.findEventById(eventId), `the event ${eventId}`);
+        const room = client.getRoom(roomId);
+        const state = room.currentState;
+        return {
+            name: room.name,
+            topic: state.getStateEvents("m.room.topic", "")?.getContent().topic ?? null,
+            knownMembers: room.getJoinedMembers().map((member) => member.userId).sort(),
+            joinedCount: room.getJoinedMemberCount(),
+            timeline: room.getLiveTimeline().getEvents().map((event) => event.getId()),
+            threads: room.getThreads().map((thread) => thread.id),
+        };
+    },
+
+    async sendContent({ name, roomId, content, threadId = null }) {
+        const { client } = find(name);
+        await until(client, [ClientEvent.Room, ClientEvent.Sync], () => client.getRoom(roomId), "the room");
+        return { eventId: (await client.sendMessage(roomId, threadId, content)).event_id };
     },
 
     async stop({ name }) {
