@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import structlog
 
 from homeserver.clock import Clock
-from homeserver.errors import MatrixError
+from homeserver.errors import MatrixError, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_event_id, is_user_id, server_name_of
 from homeserver.protocol.presence import UserPresence
@@ -46,7 +46,10 @@ class IncomingEdus:
         self._takers[edu_type] = take
 
     async def take(self, origin: str, edus: Sequence[Any]) -> None:
-        """Deal with the EDUs of a transaction, in order. A bad one is left out."""
+        """Deal with the EDUs of a transaction, in order. A bad one is left out.
+
+        Raises Unavailable: the server is to send them again.
+        """
         for edu in edus:
             if not isinstance(edu, dict):
                 continue
@@ -56,6 +59,8 @@ class IncomingEdus:
                 continue
             try:
                 await take(origin, content)
+            except Unavailable:
+                raise
             except MatrixError as error:
                 log.info("EDU left out", origin=origin, type=edu_type, reason=error.message)
 

@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.client import Client
 
 FOLDER = Path(__file__).parents[1] / "interop" / "js"
@@ -29,7 +31,8 @@ def install() -> None:
         if done.exists() and done.read_bytes() == wanted:
             return
         npm = shutil.which("npm")
-        assert npm is not None, "npm is needed: install Node.js"
+        if npm is None:
+            pytest.skip("npm is needed: install Node.js")
         command = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(command, cwd=FOLDER, check=True, timeout=INSTALL_SECONDS)
         done.write_bytes(wanted)
