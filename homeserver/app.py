@@ -7,14 +7,14 @@ the beginning in reverse; no part learns of another but through its constructor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
 
 import structlog
 from msgspec import Struct, field
 
+from homeserver import background
 from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
 from homeserver.federation import Ground, take_encryption_edus
@@ -129,10 +129,10 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         config.data_dir.mkdir(parents=True, exist_ok=True)
         database = await _database(config, stack)
         metrics = Metrics()
-        _background(stack, metrics.watch_event_loop())
+        _background(stack, metrics.watch_event_loop)
         last_seen = LastSeen(database, now_ms)
         stack.push_async_callback(last_seen.flush)
-        _background(stack, last_seen.run())
+        _background(stack, last_seen.run)
         cores = await _cores(config, database, metrics, stack)
         stream, remote = cores.stream, cores.remote
         parts = _parts(config, database, metrics, last_seen, cores)
@@ -185,7 +185,7 @@ async def _cores(
         previews_running(config, database, media.pictures.keep, now_ms)
     )
     push = await stack.enter_async_context(push_parts(config, database, stream, now_ms))
-    _background(stack, push.pushers.run())
+    _background(stack, push.pushers.run)
     app_services = await stack.enter_async_context(
         app_service_parts(config, database, stream, now_ms)
     )
@@ -199,7 +199,7 @@ async def _remote(
     remote = await stack.enter_async_context(remote_core.running(config, database, signer, now_ms))
     outages = Outages(database, remote.availability)
     stack.push_async_callback(outages.write)
-    _background(stack, outages.run())
+    _background(stack, outages.run)
     return remote
 
 
@@ -227,7 +227,7 @@ async def _federation(ground: Ground, stack: AsyncExitStack) -> FederationParts:
     stack.push_async_callback(federation.inbound.incoming.stop)
     await federation.sender.start()
     stack.push_async_callback(federation.sender.stop)
-    _background(stack, federation.sender.run())
+    _background(stack, federation.sender.run)
     return federation
 
 
@@ -238,15 +238,15 @@ async def _stream(
     stream = stream_core.build(database, config.caches, signer)
     await stream.start()
     stack.push_async_callback(stream.writer.stop)
-    _background(stack, stream.inboxes.run())
+    _background(stack, stream.inboxes.run)
     aftermath = Aftermath(database, stream, forget_on_leave=config.rooms.forget_on_leave)
     stream.writer.on_publish(aftermath.published)
-    _background(stack, aftermath.run())
+    _background(stack, aftermath.run)
     if config.presence.enabled:
         await stream.presence.start(now_ms)
         stack.push_async_callback(stream.presence.flush)
-        _background(stack, stream.presence.run())
-    _background(stack, SearchIndex(database, stream.writer, stream.notifier).run())
+        _background(stack, stream.presence.run)
+    _background(stack, SearchIndex(database, stream.writer, stream.notifier).run)
     _measure_stream(metrics, stream)
     return stream
 
@@ -333,7 +333,7 @@ def _follow_replacements(
     transfers = (parts.account_data.follow_upgrade, parts.push_rule_settings.follow_upgrade)
     replacements = Replacements(database, stream, transfers)
     stream.writer.on_publish(replacements.published)
-    _background(stack, replacements.run())
+    _background(stack, replacements.run)
 
 
 def _directories(config: Config, database: Database, cores: Cores) -> Directories:
@@ -438,17 +438,10 @@ async def _embedded_postgres(config: Config, stack: AsyncExitStack) -> str:
     postgres = EmbeddedPostgres(config.data_dir / "postgres", report=log.info)
     url = await asyncio.to_thread(postgres.start)
     stack.callback(postgres.stop)
-    _background(stack, postgres.keep_running())
+    _background(stack, postgres.keep_running)
     return url
 
 
-def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+def _background(stack: AsyncExitStack, work: background.Work) -> None:
     """Runs `work` beside everything else until the end."""
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(end)
+    stack.push_async_callback(background.end, background.start(work))

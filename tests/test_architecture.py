@@ -33,7 +33,16 @@ TOP = {
     "signing_key",
 }
 GROUND = {
-    *("clock", "config", "config_file", "errors", "histogram", "json_types", "lru_cache"),
+    *(
+        "background",
+        "clock",
+        "config",
+        "config_file",
+        "errors",
+        "histogram",
+        "json_types",
+        "lru_cache",
+    ),
     *("passwords", "requester"),
 }
 

@@ -16,6 +16,7 @@ from homeserver.store import devices
 from homeserver.store.database import Database
 from homeserver.store.devices import Sighting
 
+MAX_LENGTH = 1000
 PERIOD_SECONDS = 30.0
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ class LastSeen:
         if requester.device_id is None:
             return
         device = requester.user_id, requester.device_id
-        self._unwritten[device] = self._clock(), ip, user_agent
+        self._unwritten[device] = self._clock(), _text(ip), _text(user_agent or "") or None
 
     async def flush(self) -> None:
         """Write what is unwritten. If the database is away it stays for the next time."""
@@ -59,3 +60,8 @@ class LastSeen:
         while True:
             await asyncio.sleep(PERIOD_SECONDS)
             await self.flush()
+
+
+def _text(header: str) -> str:
+    """What a client (or a proxy) wrote, as Postgres can hold it."""
+    return header[:MAX_LENGTH].encode("utf-8", "replace").decode().replace("\0", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.support.client import PASSWORD, Client, refusal
 from tests.support.server import RunningServer
 
@@ -85,3 +87,21 @@ async def test_guests_delete_no_devices(server: RunningServer) -> None:
     guest.token = answer["access_token"]
     refused = await refusal(guest.delete(f"/devices/{answer['device_id']}"))
     assert (refused.status, refused.errcode) == (403, "M_GUEST_ACCESS_FORBIDDEN")
+
+
+async def test_a_user_agent_of_no_text_is_kept_as_far_as_it_can_be(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Authorization: Bearer " + alice.token.encode() + b"\r\n"
+        b"User-Agent: \xff\xfe" + b"x" * 3000 + b"\r\n\r\n"
+    )
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200")
+    await server.restart()  # what is unwritten is written at the end
+    device = await server.moved(alice).get(f"/devices/{alice.device_id}")
+    assert device["last_seen_ts"] > 1_700_000_000_000

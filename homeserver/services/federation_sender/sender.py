@@ -88,7 +88,9 @@ class FederationSender:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await asyncio.gather(self._save_now_and_then(), self._tell_of_lists())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._save_now_and_then())
+            group.create_task(self._tell_of_lists())
 
     async def stop(self) -> None:
         """End all sending and write down who has what."""

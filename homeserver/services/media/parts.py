@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
+from homeserver import background
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.remote.media_file import FetchMedia
@@ -59,14 +60,12 @@ async def media_parts(
     thumbnails = Thumbnails(ground, downloads, hot)
     retention = Retention(ground, contents, hot)
     links = Links(ground, contents, hot, newest)
-    followers = (downloads.run(), retention.run(), links.run())
-    background = [asyncio.create_task(work) for work in followers]
+    tasks = [background.start(work) for work in (downloads.run, retention.run, links.run)]
     try:
         yield MediaParts(uploads, downloads, thumbnails, retention, Pictures(ground, uploads))
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.wait(background)
+        for task in tasks:
+            await background.end(task)
         await fetching.close()
         thumbnails.close()
         await downloads.flush()

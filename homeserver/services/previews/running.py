@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from homeserver import background
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.remote.guarded_client import guarded_connector, guarded_session
@@ -32,10 +32,9 @@ async def running(
     ) as session:
         web = Web(session, Hosts(options.allowed_hosts, options.denied_hosts).allows)
         previews = Previews(database, web, keep_picture, options, clock)
-        forgetting = asyncio.create_task(previews.run())
+        forgetting = background.start(previews.run)
         try:
             yield previews
         finally:
-            forgetting.cancel()
             previews.close()
-            await asyncio.wait([forgetting])
+            await background.end(forgetting)

@@ -17,6 +17,7 @@ from homeserver.errors import InvalidParam
 from homeserver.stream.sliding.request import SlidingSyncBody, StateKeys
 
 CONNECTIONS_PER_DEVICE = 20
+"""Clients make up their names: one device must not crowd out the others."""
 
 ConnectionKey = tuple[str, str | None, str]
 """User, device, `conn_id`."""
@@ -91,7 +92,12 @@ class Connections:
 
     def next_number(self, key: ConnectionKey) -> int:
         """The number of the next answer: never the same twice."""
-        connection = self._connections.setdefault(key, _Connection())
+        connection = self._connections.get(key)
+        if connection is None:
+            of_device = [other for other in self._connections if other[:2] == key[:2]]
+            for oldest in of_device[: len(of_device) + 1 - CONNECTIONS_PER_DEVICE]:
+                del self._connections[oldest]
+            connection = self._connections[key] = _Connection()
         connection.last += 1
         return connection.last
 
@@ -104,11 +110,6 @@ class Connections:
         self._connections.move_to_end(key)
         while len(self._connections) > self._capacity:
             self._connections.popitem(last=False)
-
-    def forget_device(self, user_id: str, device_id: str) -> None:
-        """A device is gone."""
-        for key in [k for k in self._connections if k[:2] == (user_id, device_id)]:
-            del self._connections[key]
 
 
 def _number(pos: str) -> int:
