@@ -198,3 +198,7 @@ async def test_prev_content_is_only_for_those_who_could_see_it(server: RunningSe
     unsigned = (await bob.event(room_id, event_id))["unsigned"]
     assert "prev_content" not in unsigned
     assert unsigned["replaces_state"]
+    timeline = (await bob.sync())["rooms"]["join"][room_id]["timeline"]["events"]
+    (synced,) = [event for event in timeline if event["event_id"] == event_id]
+    assert "prev_content" not in synced["unsigned"]
+    assert synced["unsigned"]["replaces_state"]

@@ -19,6 +19,7 @@ from homeserver.protocol.client_events import (
 )
 from homeserver.protocol.filters import EventMatcher
 from homeserver.protocol.history_visibility import VisibleHistory
+from homeserver.store.events import ORDER_STEP
 from homeserver.stream.sections.room_state import MEMBER, Shown
 from homeserver.stream.sections.timeline import Timeline, order_of
 from homeserver.stream.stored_event import StoredEvent
@@ -119,4 +120,11 @@ def _event(
         fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
     if bundled is not None:
         fragment += b"," + relations(bundled)
-    return with_unsigned(stored.client, fragment)
+    return with_unsigned(_client(stored, history), fragment)
+
+
+def _client(stored: StoredEvent, history: VisibleHistory | None) -> bytes:
+    """Without `prev_content` if the user may not see the event that was replaced."""
+    if history is None or stored.replaces is None or history.allows(stored.replaces * ORDER_STEP):
+        return stored.client
+    return stored.client_without_previous()
