@@ -37,6 +37,7 @@ from homeserver.stream.sections.to_device import to_device_section
 from homeserver.stream.sections.windows import Windows
 from homeserver.stream.send import Sender
 from homeserver.stream.sliding.encryption import e2ee_extension, to_device_extension
+from homeserver.stream.sliding.rooms import SlidingRooms
 from homeserver.stream.sliding.sync import SlidingSync
 from homeserver.stream.sliding.thread_subscriptions import thread_subscriptions_extension
 from homeserver.stream.sync import Sync
@@ -109,7 +110,8 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
     presence = Presence(database, rooms, users, writer)
     sync.sections += [to_device_section(inboxes), *key_sections, presence_section(presence)]
-    sliding_sync = SlidingSync(windows, rooms, users, listed, notifier, writer)
+    sliding_rooms = SlidingRooms(rooms, listed, windows, unread)
+    sliding_sync = SlidingSync(sliding_rooms, rooms, users, listed, notifier, writer)
     sliding_sync.extensions += [
         to_device_extension(inboxes),
         e2ee_extension(key_sections),

@@ -295,3 +295,21 @@ async def test_to_device_messages_come_until_their_own_token_acknowledges_them(
         assert [e["content"] for e in shown["extensions"]["to_device"]["events"]] == [{"hello": 1}]
     assert later["extensions"]["to_device"]["events"] == []
     assert later["extensions"]["e2ee"]["device_one_time_keys_count"] == {"signed_curve25519": 0}
+
+
+async def test_unread_counts_come_and_go(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    pos = (await slide(bob, lists()))["pos"]
+    mention = {"msgtype": "m.text", "body": "hey", "m.mentions": {"user_ids": [bob.user_id]}}
+    await alice.send(room_id, "1")
+    event_id = await alice.send(room_id, mention)
+
+    answer = await slide(bob, lists(), pos=pos)
+    room = answer["rooms"][room_id]
+    assert (room["notification_count"], room["highlight_count"]) == (2, 1)
+
+    await bob.post(f"/rooms/{quote(room_id)}/receipt/m.read/{quote(event_id)}")
+    room = (await slide(bob, lists(), pos=answer["pos"]))["rooms"][room_id]
+    assert (room["notification_count"], room["highlight_count"]) == (0, 0)

@@ -10,6 +10,7 @@ from msgspec import field
 
 from homeserver.store.room_facts import RoomFacts
 from homeserver.store.rooms import MembershipRow
+from homeserver.stream.room_unread import UserUnread
 from homeserver.stream.sections.room_state import Shown
 from homeserver.stream.sections.summary import heroes
 from homeserver.stream.sections.timeline import order_of, upto_order
@@ -33,6 +34,7 @@ class RoomPart(SeenWindow):
     required: Shown = field(default_factory=dict)
     bump: int = 0
     is_direct: bool = False
+    unread: UserUnread | None = None
     live_after: int | None = None
     """The stream position of the connection's last answer, None if there was none."""
 
@@ -55,6 +57,9 @@ def encode_room(
         "num_live": _live_events(part),
         "required_state": raw(_state(request, part.required.values(), events)),
     }
+    if part.unread is not None:
+        counts = part.unread.totals()
+        members["notification_count"], members["highlight_count"] = counts
     if part.initial:
         members["initial"] = True
     if part.expanded:

@@ -24,6 +24,7 @@ from homeserver.stream.sliding.required_state import MEMBER, StateWish, members_
 from homeserver.stream.sliding.room_parts import RoomPart, encode_invite, encode_room
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
+from homeserver.stream.unread import Unread
 
 
 class Asked(Struct, frozen=True):
@@ -41,11 +42,14 @@ class Asked(Struct, frozen=True):
 class SlidingRooms:
     """Tells of rooms what a connection doesn't know yet."""
 
-    def __init__(self, rooms: LiveRooms, listed: ListedRooms, windows: Windows) -> None:
-        self._database = windows.database
+    def __init__(
+        self, rooms: LiveRooms, listed: ListedRooms, windows: Windows, unread: Unread
+    ) -> None:
+        self.database = windows.database
         self._rooms = rooms
         self._listed = listed
         self._windows = windows
+        self._unread = unread
         self._state = StateHistory(windows.database)
 
     async def read(self, asked: Asked) -> tuple[dict[str, bytes], dict[str, ToldRoom]]:
@@ -57,6 +61,7 @@ class SlidingRooms:
         parts = [await self._part(asked, room, wanted[room.room_id]) for room in live.values()]
         await self._windows.hide(asked.user.user_id, parts)
         await self._windows.bundle(asked.request, parts)
+        await self._count(asked, parts)
         parts = [part for part in parts if await self._look(asked, part, told)]
         events = await self._load(parts)
         facts = await self._listed.get_many([part.room.number for part in parts])
@@ -68,6 +73,14 @@ class SlidingRooms:
                 asked.request, part, facts[part.room.number].facts, events
             )
         return encoded, told
+
+    async def _count(self, asked: Asked, parts: list[RoomPart]) -> None:
+        """What the user has not read of the rooms that they are in."""
+        user_id = asked.user.user_id
+        joined = [part for part in parts if part.room.membership_of(user_id) == "join"]
+        await self._unread.prepare(user_id, [part.room for part in joined])
+        for part in joined:
+            part.unread = self._unread.of(user_id, part.room)
 
     def _waiting(self, asked: Asked, told: dict[str, ToldRoom]) -> dict[str, bytes]:
         """The invites and knocks that were not told yet."""
@@ -166,6 +179,8 @@ class SlidingRooms:
                 part.required |= StateWish(added, asked.user.user_id).pick(state)
         if wish.lazy:
             await self._add_speakers(part, known)
+        if known is not None and part.unread is not None and part.unread.changed_at > known.upto:
+            return True
         return bool(
             known is None or part.expanded or part.timeline.events or part.required or part.changed
         )
@@ -203,7 +218,7 @@ class SlidingRooms:
         found = {e: stored for e in wanted if (stored := cache.peek(e)) is not None}
         missing = wanted - found.keys()
         if missing:
-            async with self._database.connection() as connection:
+            async with self.database.connection() as connection:
                 found |= await cache.get_many(connection, missing, self._rooms.rules_of)
         return found
 

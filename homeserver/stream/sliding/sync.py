@@ -12,7 +12,6 @@ from homeserver.stream.facts import ListedRooms
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser, LiveUsers
 from homeserver.stream.notifier import Notifier
-from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told
 from homeserver.stream.sliding.extensions import RoomExtensions, Scope
 from homeserver.stream.sliding.listings import Listings
@@ -60,7 +59,7 @@ class SlidingSync:
 
     def __init__(
         self,
-        windows: Windows,
+        sliding_rooms: SlidingRooms,
         rooms: LiveRooms,
         users: LiveUsers,
         listed: ListedRooms,
@@ -73,8 +72,8 @@ class SlidingSync:
         writer.on_failure(self._listings.fail)
         self._notifier = notifier
         self._writer = writer
-        self._sliding_rooms = SlidingRooms(rooms, listed, windows)
-        self._room_extensions = RoomExtensions(windows.database, rooms, users)
+        self._sliding_rooms = sliding_rooms
+        self._room_extensions = RoomExtensions(sliding_rooms.database, rooms, users)
         self.connections = Connections(CONNECTIONS)
         self.extensions: list[FurtherExtension] = []
 
