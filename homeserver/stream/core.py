@@ -112,17 +112,14 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     sync.sections += [to_device_section(inboxes), *key_sections, presence_section(presence)]
     sliding_rooms = SlidingRooms(rooms, listed, windows, unread)
     sliding_sync = SlidingSync(sliding_rooms, rooms, users, listed, notifier, writer)
-    sliding_sync.extensions += [
-        to_device_extension(inboxes),
-        e2ee_extension(key_sections),
-        thread_subscriptions_extension(database),
-    ]
+    sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
+    sliding_sync.extensions.append(thread_subscriptions_extension(database))
     of_users = (push_rules, ignored_users, invites, inboxes)
     applied = (device_list_log, rooms, users, listed, *of_users, key_counts, presence)
     for applying in (*applied, push_evaluator):
         writer.on_apply(applying.apply)
-    writer.on_publish(notifier.published)
-    writer.on_publish(presence.published)
+    for following in (notifier, presence):
+        writer.on_publish(following.published)
     for failing in (rooms, users, listed, *of_users, device_list_log, transactions):
         writer.on_failure(failing.fail)
     return StreamCore(
