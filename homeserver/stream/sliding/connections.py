@@ -95,7 +95,7 @@ class Connections:
         connection = self._connections.get(key)
         if connection is None:
             of_device = [other for other in self._connections if other[:2] == key[:2]]
-            for oldest in of_device[: len(of_device) + 1 - CONNECTIONS_PER_DEVICE]:
+            for oldest in of_device[: max(0, len(of_device) + 1 - CONNECTIONS_PER_DEVICE)]:
                 del self._connections[oldest]
             connection = self._connections[key] = _Connection()
         connection.last += 1
