@@ -134,6 +134,21 @@ async def test_a_token_of_a_full_answer_can_be_used_again(server: RunningServer)
     assert again == [list(range(100, 150))] * 2
 
 
+async def test_a_token_of_a_full_answer_is_good_for_history_too(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await bob.create_room()
+    event_id = await bob.send(room_id, "before")
+    await bob.sync()
+    for n in range(101):
+        await send(alice, bob, {"n": n})
+    token = (await bob.sync())["next_batch"]
+    assert "_" in token
+
+    newest = (await bob.messages(room_id, **{"from": token, "limit": "1"}))["chunk"]
+    assert [event["event_id"] for event in newest] == [event_id]
+    await bob.get("/keys/changes", **{"from": token, "to": token})
+
+
 async def test_a_device_that_does_not_exist_is_passed_over(server: RunningServer) -> None:
     alice, bob = await server.user("alice"), await server.user("bob")
     await send(alice, bob, {"n": 1}, to="NOBODY")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from homeserver.errors import InvalidParam
 from homeserver.store.events import HIGHEST_ORDER, LOWEST_ORDER, ORDER_STEP
+from homeserver.stream.sync_request import parse_token
 
 _MAX_DIGITS = 19
 
@@ -27,13 +28,12 @@ def place_of(token: str, newest: int) -> int:
 
     Raises InvalidParam for what isn't a token of this server.
     """
-    kind, digits = token[:1], token[1:]
-    number = digits.removeprefix("-") if kind == "t" else digits
-    if not (number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS):
-        raise InvalidParam("This is not a token that this server gave you")
-    value = int(digits)
-    if kind == "s" and value <= newest:
-        return place_after(value)
-    if kind == "t" and LOWEST_ORDER <= value <= HIGHEST_ORDER:
-        return value
+    of_sync = parse_token(token)
+    if of_sync is not None and of_sync.position <= newest:
+        return place_after(of_sync.position)
+    digits = token[1:].removeprefix("-")
+    if token[:1] == "t" and digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
+        place = int(token[1:])
+        if LOWEST_ORDER <= place <= HIGHEST_ORDER:
+            return place
     raise InvalidParam("This is not a token that this server gave you")
