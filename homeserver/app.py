@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from homeserver import background
 from homeserver.clock import now_ms
 from homeserver.config import EMBEDDED, Config
-from homeserver.federation import Ground, take_encryption_edus
+from homeserver.federation import Ground, look_elsewhere, take_encryption_edus
 from homeserver.federation import build as build_federation
 from homeserver.http.authentication import Authentication
 from homeserver.http.federation.parts import FederationParts
@@ -33,6 +33,7 @@ from homeserver.remote import core as remote_core
 from homeserver.remote.core import RemoteCore
 from homeserver.remote.directory import RemoteDirectory
 from homeserver.remote.guarded_client import guarded_session
+from homeserver.remote.hierarchy import RemoteHierarchy
 from homeserver.remote.media import RemoteMedia
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
@@ -142,6 +143,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         await parts.delayed_events.start()
         stack.push_async_callback(parts.delayed_events.stop)
         take_encryption_edus(cores.federation.edus, parts.encryption)
+        look_elsewhere(parts.directories.spaces, RemoteHierarchy(cores.remote.client))
         doors = Doors(
             parts=parts,
             authentication=Authentication(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from homeserver.clock import now_ms
 from homeserver.config import Config
 from homeserver.http.federation.parts import FederationParts
+from homeserver.json_types import JsonObject
+from homeserver.protocol.spaces import Child, in_order, is_child
 from homeserver.remote.core import RemoteCore
+from homeserver.remote.hierarchy import RemoteHierarchy
 from homeserver.services.encryption.parts import EncryptionParts
 from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.services.incoming_edus import IncomingEdus
@@ -17,6 +22,7 @@ from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
 from homeserver.services.served_history import ServedHistory
+from homeserver.services.spaces import Found, Spaces
 from homeserver.store.database import Database
 from homeserver.stream import inbound as stream_inbound
 from homeserver.stream.core import StreamCore
@@ -57,3 +63,23 @@ def take_encryption_edus(edus: IncomingEdus, encryption: EncryptionParts) -> Non
     edus.give_to("m.direct_to_device", encryption.to_device.receive)
     edus.give_to("m.device_list_update", encryption.remote_device_lists.receive_update)
     edus.give_to("m.signing_key_update", encryption.remote_device_lists.receive_signing_keys)
+
+
+def look_elsewhere(spaces: Spaces, hierarchy: RemoteHierarchy) -> None:
+    """Rooms of spaces that we aren't in are asked for at other servers."""
+
+    async def elsewhere(children: Sequence[Child]) -> dict[str, Found]:
+        rooms = await hierarchy.rooms({child.room_id: child.via for child in children})
+        return {room_id: _found(room) for room_id, room in rooms.items()}
+
+    spaces.elsewhere = elsewhere
+
+
+def _found(room: JsonObject) -> Found:
+    children = [
+        Child(event["state_key"], event["sender"], event["content"], event["origin_server_ts"])
+        for event in room["children_state"]
+        if is_child(event["content"])
+    ]
+    summary = {key: value for key, value in room.items() if key != "children_state"}
+    return Found(summary, in_order(children))

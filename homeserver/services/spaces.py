@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from homeserver.errors import Forbidden, InvalidParam
+from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.json_types import JsonObject
-from homeserver.protocol.identifiers import is_room_id
+from homeserver.protocol.identifiers import is_room_id, server_name_of
 from homeserver.protocol.spaces import CHILD, SPACE, Child, in_order, is_child
 from homeserver.requester import Requester
 from homeserver.store import listings as listing_store
 from homeserver.store.database import Database
+from homeserver.store.listings import Listing
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUsers
 from homeserver.stream.summaries import Visitor, room_summary, visitor
@@ -97,6 +98,46 @@ class Spaces:
         if start + asked.limit < len(order):
             answer["next_batch"] = asked.token_at(start + asked.limit)
         return answer
+
+    async def for_server(self, server_name: str, room_id: str, suggested_only: bool) -> JsonObject:
+        """A room and its children, as far as that server may look into them. Raises NotFound.
+
+        server-server-api#get_matrixfederationv1hierarchyroomid
+        """
+        found = (await self.children_of([room_id])).get(room_id)
+        if found is None:
+            raise NotFound("There is no such room, or your server may not look into it")
+        children = [child for child in found if child.is_suggested or not suggested_only]
+        async with self._database.connection() as connection:
+            ids = [room_id, *(child.room_id for child in children)]
+            listings = await listing_store.by_ids(connection, ids)
+        looking = await self._server_as_visitor(server_name, listings.values())
+        seen = {r: listing for r, listing in listings.items() if looking.may_preview(listing)}
+        if room_id not in seen:
+            raise NotFound("There is no such room, or your server may not look into it")
+        room = Found(room_summary(seen[room_id]), children)
+        if seen[room_id].facts.room_type != SPACE:
+            room.children = ()
+        known = [child.room_id for child in room.children if child.room_id in listings]
+        return {
+            "room": room.json,
+            "children": [room_summary(seen[r]) for r in known if r in seen],
+            "inaccessible_children": [r for r in known if r not in seen],
+        }
+
+    async def _server_as_visitor(self, server_name: str, listings: Iterable[Listing]) -> Visitor:
+        """Who one of the server's users might be."""
+        ids = {r for each in listings for r in (each.room_id, *each.facts.allowed_room_ids)}
+        memberships: dict[str, str] = {}
+        for room_id, room in (await self._rooms.get_many(ids)).items():
+            if room.joined_servers[server_name]:
+                memberships[room_id] = "join"
+            elif any(
+                row.membership == "invite" and server_name_of(user_id) == server_name
+                for user_id, row in room.members.items()
+            ):
+                memberships[room_id] = "invite"
+        return Visitor(memberships)
 
     async def children_of(self, room_ids: Iterable[str]) -> dict[str, Sequence[Child]]:
         """The children of these rooms in order; a fixed number of queries."""

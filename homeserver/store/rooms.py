@@ -187,3 +187,22 @@ async def memberships_of_rooms(
         list(room_numbers),
     )
     return [MembershipRow(*record) for record in records]
+
+
+async def membership_of_user(
+    connection: Connection, room_id: str, user_id: str
+) -> tuple[RoomRow, MembershipRow] | None:
+    """A user's membership of a room, whether or not we have its state."""
+    record = await connection.fetchrow(
+        f"""
+        SELECT room_id, version, {_MEMBERSHIP_COLUMNS}
+        FROM memberships JOIN rooms USING (room_number)
+        WHERE room_id = $1 AND user_id = $2
+        """,  # noqa: S608
+        room_id,
+        user_id,
+    )
+    if record is None:
+        return None
+    row = MembershipRow(*record[2:])
+    return RoomRow(row.room_number, record[0], record[1]), row

@@ -6,21 +6,50 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
-from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.identifiers import server_name_of
+from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow, RoomRow
 from homeserver.stream.changes import MembershipChange
+from homeserver.stream.verify import Verifier, parse
 from homeserver.stream.writer import StreamWriter
 
 
 class OutsideMemberships:
     """Writes memberships that no event of a room we have brings."""
 
-    def __init__(self, database: Database, writer: StreamWriter) -> None:
+    def __init__(self, database: Database, writer: StreamWriter, verifier: Verifier) -> None:
         self._database = database
         self._writer = writer
+        self._verifier = verifier
+
+    async def take_back(self, origin: str, pdu: JsonObject) -> None:
+        """An invite or a knock of a local user is ended by a leave or ban in a room we aren't in.
+
+        We can't judge the event without the room's state: it is believed if the server that
+        invited (or, for a knock, any server that may sign for its sender) says so.
+        """
+        user_id, room_id = pdu.get("state_key"), pdu.get("room_id")
+        if not isinstance(user_id, str) or not isinstance(room_id, str) or "\0" in user_id:
+            return
+        async with self._database.connection() as connection:
+            known = await room_store.membership_of_user(connection, room_id, user_id)
+        if known is None or known[1].membership not in ("invite", "knock"):
+            return
+        room, row = known
+        event = parse(pdu, ROOM_VERSIONS[room.version])
+        if event is None or event.type != "m.room.member" or event.server_name != origin:
+            return
+        if event.membership not in ("leave", "ban"):
+            return
+        if row.membership == "invite" and server_name_of(row.sender) != origin:
+            return
+        verified = await self._verifier.check_signatures([event])
+        for one in verified.events:
+            await self.remember(room_id, one.rules, one, None)
 
     async def remember(
         self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None

@@ -132,3 +132,13 @@ async def test_sync_shows_the_state_of_a_room_that_was_joined(start_servers: Sta
     again = await bob.get("/sync")
     types = {event["type"] for event in again["rooms"]["join"][room_id]["state"]["events"]}
     assert {"m.room.create", "m.room.name", "m.room.power_levels"} <= types
+
+
+async def test_an_invite_is_taken_back(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room()
+    await alice.invite(room_id, bob.user_id)
+    await bob.sync_until(lambda answer: invite_of(answer, room_id))
+    await alice.kick(room_id, bob.user_id)
+    await bob.sync_until(lambda answer: room_id in answer.get("rooms", {}).get("leave", {}))

@@ -79,3 +79,10 @@ async def claim_user_keys(call: Call, body: KeysClaim) -> JsonObject:
     """server-server-api#post_matrixfederationv1userkeysclaim"""
     keys = await call.parts.encryption.one_time_keys.claim_local(body.one_time_keys)
     return {"one_time_keys": keys}
+
+
+@endpoints.get("/hierarchy/{room_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+async def space_hierarchy(call: Call, room_id: str) -> JsonObject:
+    """server-server-api#get_matrixfederationv1hierarchyroomid"""
+    suggested_only = call.query_bool("suggested_only")
+    return await call.parts.directories.spaces.for_server(call.origin, room_id, suggested_only)

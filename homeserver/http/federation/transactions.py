@@ -11,6 +11,7 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import server_name_of
 
 endpoints = Endpoints("/_matrix/federation", ("v1",), Resource.FEDERATION)
 
@@ -30,6 +31,9 @@ async def send_transaction(call: Call, txn_id: str, body: TransactionBody) -> Js
         raise BadJson(f"A transaction holds at most {MAX_PDUS} PDUs and {MAX_EDUS} EDUs")
     federation = call.parts.federation
     outcomes = await federation.inbound.incoming.take(call.origin, body.pdus)
+    for pdu in body.pdus:
+        if _ends_an_invite(pdu, call.parts.config.server_name):
+            await federation.inbound.outside.take_back(call.origin, pdu)
     await federation.edus.take(call.origin, body.edus)
     return {
         "pdus": {
@@ -37,3 +41,17 @@ async def send_transaction(call: Call, txn_id: str, body: TransactionBody) -> Js
             for event_id, problem in outcomes.items()
         }
     }
+
+
+def _ends_an_invite(pdu: Any, server_name: str) -> bool:
+    """Might it take back the invite (refuse the knock) of a user of ours, by its look?"""
+    if not isinstance(pdu, dict) or pdu.get("type") != "m.room.member":
+        return False
+    content, user_id = pdu.get("content"), pdu.get("state_key")
+    return (
+        isinstance(content, dict)
+        and content.get("membership") in ("leave", "ban")
+        and isinstance(user_id, str)
+        and server_name_of(user_id) == server_name
+        and pdu.get("sender") != user_id
+    )

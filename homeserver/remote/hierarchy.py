@@ -1,0 +1,105 @@
+"""Rooms in spaces that only other servers know.
+
+server-server-api#get_matrixfederationv1hierarchyroomid
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from homeserver.errors import MatrixError
+from homeserver.json_types import JsonObject
+from homeserver.lru_cache import LruCache
+from homeserver.protocol.identifiers import is_room_id, is_server_name
+from homeserver.remote.client import FederationClient, Terms, path_to
+
+REMEMBERED = 1000
+SECONDS = 300.0
+MAX_SERVERS = 3
+AT_ONCE = 10
+TERMS = Terms(seconds=10.0, max_bytes=10 * 1024 * 1024)
+OPEN_RULES = ("public", "knock", "knock_restricted")
+SUMMARY_KEYS = (
+    *("room_id", "name", "topic", "avatar_url", "canonical_alias", "join_rule", "room_type"),
+    *("num_joined_members", "world_readable", "guest_can_join", "allowed_room_ids"),
+    *("encryption", "room_version"),
+)
+
+
+class RemoteHierarchy:
+    """Asks other servers about rooms; an answer is good for five minutes."""
+
+    def __init__(
+        self, client: FederationClient, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._known: LruCache[str, tuple[float, JsonObject | None]] = LruCache(REMEMBERED)
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def rooms(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, JsonObject]:
+        """Summaries with `children_state` by room id, of those (room id -> servers) that are found.
+
+        Only rooms that anybody may look into: we don't know who of our users asks.
+        """
+        answers = await asyncio.gather(*(self._room(r, via) for r, via in wanted.items()))
+        found = zip(wanted, answers, strict=True)
+        return {room_id: room for room_id, room in found if room is not None and _is_open(room)}
+
+    async def _room(self, room_id: str, servers: Sequence[str]) -> JsonObject | None:
+        known = self._known.get(room_id)
+        now = self._monotonic()
+        if known is not None and now - known[0] < SECONDS:
+            return known[1]
+        room = None
+        for server in [name for name in servers if is_server_name(name)][:MAX_SERVERS]:
+            room = await self._ask(server, room_id)
+            if room is not None:
+                break
+        self._known.put(room_id, (now, room))
+        return room
+
+    async def _ask(self, server: str, room_id: str) -> JsonObject | None:
+        path = path_to("/_matrix/federation/v1/hierarchy", room_id)
+        try:
+            async with self._at_once:
+                answer = await self._client.get(server, path, TERMS)
+        except MatrixError:
+            return None
+        for child in answer.get("children") or ():
+            if _is_room(child):
+                known = _summary({**child, "children_state": []})
+                self._known.put(child["room_id"], (self._monotonic(), known))
+        room = answer.get("room")
+        return _summary(room) if isinstance(room, dict) and room.get("room_id") == room_id else None
+
+
+def _summary(room: JsonObject) -> JsonObject:
+    state = room.get("children_state")
+    children = [each for each in state if _is_child(each)] if isinstance(state, list) else []
+    return {**{k: room[k] for k in SUMMARY_KEYS if k in room}, "children_state": children}
+
+
+def _is_child(event: Any) -> bool:
+    return (
+        isinstance(event, dict)
+        and event.get("type") == "m.space.child"
+        and is_room_id(event.get("state_key"))
+        and isinstance(event.get("sender"), str)
+        and isinstance(event.get("content"), dict)
+        and type(event.get("origin_server_ts")) is int
+    )
+
+
+def _is_room(child: Any) -> bool:
+    """A room without children, of which this is all there is to know."""
+    if not isinstance(child, dict) or child.get("room_type") == "m.space":
+        return False
+    return is_room_id(child.get("room_id"))
+
+
+def _is_open(room: JsonObject) -> bool:
+    return room.get("world_readable") is True or room.get("join_rule") in OPEN_RULES

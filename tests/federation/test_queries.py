@@ -1,0 +1,97 @@
+"""What servers ask each other: profiles, the directory, spaces, states, who is asked what."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from tests.federation.conftest import StartServers
+from tests.federation.test_receiving import joined_room
+from tests.support.client import Refused
+from tests.support.peer import Peer
+from tests.support.remote_room import RemoteRoom
+from tests.support.server import RunningServer
+
+V1 = "/_matrix/federation/v1"
+
+
+async def test_profiles_and_aliases_of_other_servers(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    assert (await bob.get(f"/profile/{alice.user_id}"))["displayname"] == "alice"
+    with pytest.raises(Refused) as refused:
+        await bob.get("/profile/@nobody:one.test")
+    assert refused.value.status == 404
+    room_id = await alice.create_room(preset="public_chat", room_alias_name="hall")
+    await bob.join("#hall:one.test")
+    assert room_id in (await bob.get("/joined_rooms"))["joined_rooms"]
+
+
+async def test_the_public_rooms_of_another_server(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(visibility="public", name="hall")
+    answer = await bob.get("/publicRooms", server="one.test")
+    assert [room["room_id"] for room in answer["chunk"]] == [room_id]
+
+
+async def test_a_space_with_rooms_of_two_servers(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    space = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    public = await alice.create_room(preset="public_chat", name="public")
+    private = await alice.create_room(name="private")
+    for child in (public, private):
+        await alice.set_state(space, "m.space.child", {"via": ["one.test"]}, child)
+    await bob.request("POST", f"/join/{space}", {}, query={"via": "one.test"})
+    answer = await bob.get(f"/_matrix/client/v1/rooms/{quote(space)}/hierarchy")
+    assert [room["room_id"] for room in answer["rooms"]] == [space, public]
+    assert answer["rooms"][1]["name"] == "public"
+
+
+async def test_states_and_events_are_for_servers_in_the_room(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    event_id = await alice.send(room.room_id, "hello")
+    path = quote(room.room_id, "")
+    query = f"event_id={quote(event_id, '')}"
+    status, answer = await peer.request("GET", f"{V1}/state_ids/{path}?{query}")
+    assert status == 200
+    assert set(room.state.values()) <= set(answer["pdu_ids"])
+    status, full = await peer.request("GET", f"{V1}/state/{path}?{query}")
+    assert (status, len(full["pdus"])) == (200, len(answer["pdu_ids"]))
+    status, answer = await peer.request("GET", f"{V1}/event/{quote(event_id, '')}")
+    assert answer["pdus"][0]["content"]["body"] == "hello"
+    status, answer = await peer.request("GET", f"{V1}/event_auth/{path}/{quote(event_id, '')}")
+    assert (status, bool(answer["auth_chain"])) == (200, True)
+    other = await alice.create_room(preset="public_chat")
+    for wanted in ("state_ids", "state", "backfill"):
+        url = f"{V1}/{wanted}/{quote(other, '')}?{query}"
+        status, answer = await peer.request("GET", url)
+        assert (status, answer["errcode"]) == (403, "M_FORBIDDEN")
+
+
+async def test_what_a_server_may_not_see_is_redacted(server: RunningServer, peer: Peer) -> None:
+    alice = await server.user()
+    joined = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room_id = await alice.create_room(preset="public_chat", initial_state=[joined])
+    secret = await alice.send(room_id, "secret")
+    room = RemoteRoom(peer, room_id, f"@bob:{peer.server_name}")
+    await room.join()
+    shown = await alice.send(room_id, "hello")
+    for event_id, content in ((secret, {}), (shown, {"msgtype": "m.text", "body": "hello"})):
+        _, answer = await peer.request("GET", f"{V1}/event/{quote(event_id, '')}")
+        assert answer["pdus"][0]["content"] == content
+
+
+async def test_backfill_and_missing_events(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    ids = [await alice.send(room.room_id, f"{number}") for number in range(5)]
+    path = quote(room.room_id, "")
+    _, answer = await peer.request("GET", f"{V1}/backfill/{path}?v={quote(ids[-1], '')}&limit=3")
+    assert [pdu["content"]["body"] for pdu in answer["pdus"]] == ["4", "3", "2"]
+    body = {"earliest_events": [ids[0]], "latest_events": [ids[4]], "limit": 10, "min_depth": 0}
+    _, answer = await peer.request("POST", f"{V1}/get_missing_events/{path}", body)
+    assert [pdu["content"]["body"] for pdu in answer["events"]] == ["1", "2", "3"]
