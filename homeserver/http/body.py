@@ -5,6 +5,7 @@ client-server-api#standard-error-response
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -67,6 +68,12 @@ class JsonBody:
             raise NotJson(f"The body is not JSON: {error}") from None
         except RecursionError:
             raise BadJson("The JSON is nested too deeply") from None
+
+
+@cache
+def json_body(body_type: Any, max_depth: int) -> JsonBody:
+    """The one for this type and depth: most routes have the same, and none remembers anything."""
+    return JsonBody(body_type, max_depth)
 
 
 def _wrong_form(problem: str) -> MissingParam | BadJson:

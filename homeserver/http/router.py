@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from homeserver.config import Limits
 from homeserver.errors import InvalidParam, Unrecognized
 from homeserver.histogram import Histogram
-from homeserver.http.body import JsonBody
+from homeserver.http.body import json_body
 from homeserver.http.endpoint import Declaration, Resource, is_parameter, path_parameters
 from homeserver.json_types import JsonObject
 
@@ -29,8 +29,8 @@ class Route:
         default = limits.federation_body if federation else limits.request_body
         self.declaration = declaration
         self.max_body = declaration.max_body or default
-        self.body = JsonBody(declaration.body_type, limits.json_depth)
-        self.any_body = JsonBody(JsonObject, limits.json_depth)
+        self.body = json_body(declaration.body_type, limits.json_depth)
+        self.any_body = json_body(JsonObject, limits.json_depth)
         self.seconds = Histogram()
 
 
