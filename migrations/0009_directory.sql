@@ -10,5 +10,7 @@ CREATE TABLE room_aliases (
 CREATE INDEX room_aliases_room ON room_aliases (room_id);
 
 CREATE TABLE published_rooms (
-    room_number bigint PRIMARY KEY
+    room_number bigint NOT NULL,
+    network     text COLLATE "C" NOT NULL DEFAULT '', -- of an application service: its id, "|", the network's; '': our own
+    PRIMARY KEY (room_number, network)
 );

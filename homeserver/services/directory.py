@@ -125,10 +125,25 @@ class Directory:
             else:
                 await listing_store.unpublish(connection, room.number)
 
+    async def set_network_visibility(
+        self, service_id: str, network_id: str, room_id: str, visibility: str
+    ) -> None:
+        """List a room as one of an application service's network. Raises NotFound.
+
+        client-server-api#put_matrixclientv3directorylistappservicenetworkidroomid
+        """
+        room = await self._stream.rooms.get(room_id)
+        if room is None:
+            raise NotFound("This server doesn't know the room")
+        network = f"{service_id}|{network_id}"
+        async with self._database.connection() as connection:
+            if visibility == "public":
+                await listing_store.publish(connection, [room.number], network)
+            else:
+                await listing_store.unpublish(connection, room.number, network)
+
     async def public_rooms(self, asked: PublicRooms, *, for_server: bool = False) -> JsonObject:
         """A page of the published rooms. Raises InvalidParam."""
-        if asked.third_party_instance_id is not None and not asked.include_all_networks:
-            return {"chunk": [], "total_room_count_estimate": 0}
         search = _search(asked, for_server)
         limit = _limit(asked.limit)
         place, backwards = _place(asked.since)
@@ -213,7 +228,10 @@ def _search(asked: PublicRooms, for_server: bool) -> Search:
     term = wanted.generic_search_term
     if term is not None and "\0" in term:
         raise InvalidParam("The search term holds a NUL character")
-    search = Search(term=term or None, only_federated=for_server)
+    # "`third_party_instance_id`: The specific third-party network/protocol to request [...]. Can
+    # only be used if `include_all_networks` is false."
+    network = None if asked.include_all_networks else asked.third_party_instance_id or ""
+    search = Search(term=term or None, only_federated=for_server, network=network)
     if wanted.room_types is None:
         return search
     return replace(search, room_types=[_without_nul(name) for name in wanted.room_types])

@@ -31,11 +31,13 @@ class Search(Struct, frozen=True):
     """What of the directory is wanted; None: whatever it is.
 
     `room_types` may hold None for rooms without a type. `only_federated`: for another server.
+    `network` is '' for the server's own list.
     """
 
     term: str | None = None
     room_types: Sequence[str | None] | None = None
     only_federated: bool = False
+    network: str | None = ""
 
 
 _ROOM = f"r.room_id, r.version, r.joined_members, f.room_number, {COLUMNS}"
@@ -46,27 +48,37 @@ _MATCHES = """
     AND (f.is_federated OR NOT $4)
 """
 _PUBLISHED = """
-    published_rooms p JOIN rooms r USING (room_number) JOIN room_facts f USING (room_number)
+    (SELECT DISTINCT room_number FROM published_rooms WHERE $5::text IS NULL OR network = $5) p
+    JOIN rooms r USING (room_number) JOIN room_facts f USING (room_number)
 """
 
 
-async def publish(connection: Connection, room_numbers: Sequence[int]) -> None:
-    """List rooms in the directory."""
+async def publish(connection: Connection, room_numbers: Sequence[int], network: str = "") -> None:
+    """List rooms in the directory, or in that of a network."""
     await connection.execute(
-        "INSERT INTO published_rooms SELECT * FROM unnest($1::bigint[]) ON CONFLICT DO NOTHING",
+        """
+        INSERT INTO published_rooms (room_number, network)
+        SELECT number, $2 FROM unnest($1::bigint[]) AS n (number) ON CONFLICT DO NOTHING
+        """,
         list(room_numbers),
+        network,
     )
 
 
-async def unpublish(connection: Connection, room_number: int) -> None:
-    """Take a room out of the directory."""
-    await connection.execute("DELETE FROM published_rooms WHERE room_number = $1", room_number)
+async def unpublish(connection: Connection, room_number: int, network: str = "") -> None:
+    """Take a room out of the directory, or out of that of a network."""
+    await connection.execute(
+        "DELETE FROM published_rooms WHERE room_number = $1 AND network = $2",
+        room_number,
+        network,
+    )
 
 
 async def is_published(connection: Connection, room_number: int) -> bool:
     """Whether the directory lists the room."""
     found: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM published_rooms WHERE room_number = $1)", room_number
+        "SELECT EXISTS (SELECT FROM published_rooms WHERE room_number = $1 AND network = '')",
+        room_number,
     )
     return found
 
@@ -79,8 +91,8 @@ async def page(
         f"""
         SELECT {_ROOM} FROM {_PUBLISHED}
         WHERE {_MATCHES}
-          AND ($5::bigint IS NULL OR (r.joined_members, r.room_number) < ($5, $6::bigint))
-        ORDER BY r.joined_members DESC, r.room_number DESC LIMIT $7
+          AND ($6::bigint IS NULL OR (r.joined_members, r.room_number) < ($6, $7::bigint))
+        ORDER BY r.joined_members DESC, r.room_number DESC LIMIT $8
         """,  # noqa: S608 - constants
         *_arguments(search),
         *_place(after),
@@ -96,8 +108,8 @@ async def page_before(
     records = await connection.fetch(
         f"""
         SELECT {_ROOM} FROM {_PUBLISHED}
-        WHERE {_MATCHES} AND (r.joined_members, r.room_number) > ($5::bigint, $6::bigint)
-        ORDER BY r.joined_members, r.room_number LIMIT $7
+        WHERE {_MATCHES} AND (r.joined_members, r.room_number) > ($6::bigint, $7::bigint)
+        ORDER BY r.joined_members, r.room_number LIMIT $8
         """,  # noqa: S608 - constants
         *_arguments(search),
         *_place(before),
@@ -134,6 +146,7 @@ def _arguments(search: Search) -> tuple[object, ...]:
         None if types is None else [name for name in types if name is not None],
         types is not None and None in types,
         search.only_federated,
+        search.network,
     )
 
 

@@ -341,3 +341,21 @@ async def test_registrations_are_read_again(
     service.write(tmp_path, as_token="another")
     assert server.app.reload()
     assert (await refusal(as_user(server).get("/account/whoami"))).status == 401
+
+
+async def test_rooms_of_a_network_have_a_list_of_their_own(start: Start) -> None:
+    server = await start(protocols=["irc"])
+    alice, member, room_id = await bridged_room(server)
+    path = f"/directory/list/appservice/libera/{quote(room_id)}"
+    await member.put(path, {"visibility": "public"})
+
+    async def listed(**asked: Any) -> list[str]:
+        return [room["room_id"] for room in (await alice.post("/publicRooms", asked))["chunk"]]
+
+    assert await listed() == []
+    assert await listed(third_party_instance_id="x|libera") == [room_id]
+    assert await listed(third_party_instance_id="x|other") == []
+    assert await listed(include_all_networks=True) == [room_id]
+    await member.put(path, {"visibility": "private"})
+    assert await listed(include_all_networks=True) == []
+    assert (await refusal(alice.put(path, {"visibility": "public"}))).status == 403

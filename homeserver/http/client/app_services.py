@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,10 @@ class PingBody(msgspec.Struct):
     transaction_id: str | None = None
 
 
+class NetworkVisibility(msgspec.Struct):
+    visibility: Literal["public", "private"]
+
+
 @endpoints.post(
     "/appservice/{service_id}/ping",
     auth=Auth.APP_SERVICE,
@@ -28,6 +32,19 @@ async def ping(call: Call, service_id: str, body: PingBody) -> JsonObject:
     """client-server-api#post_matrixclientv1appserviceappserviceidping"""
     questions = call.parts.app_services.questions
     return await questions.ping(call.requester, service_id, body.transaction_id)
+
+
+@endpoints.put("/directory/list/appservice/{network_id}/{room_id}", auth=Auth.APP_SERVICE)
+async def set_network_visibility(
+    call: Call, network_id: str, room_id: str, body: NetworkVisibility
+) -> JsonObject:
+    """application-service-api#put_matrixclientv3directorylistappservicenetworkidroomid"""
+    service_id = call.requester.app_service
+    assert service_id is not None, "the route is for application services"
+    await call.parts.directories.own.set_network_visibility(
+        service_id, network_id, room_id, body.visibility
+    )
+    return {}
 
 
 @endpoints.get("/thirdparty/protocols", auth=Auth.USER)
