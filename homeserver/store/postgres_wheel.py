@@ -7,8 +7,11 @@ import importlib.util
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 
+USER_ATTEMPTS = 10
+USER_PAUSE_SECONDS = 0.3
 SYSTEM_USER = "pgserver"  # who runs PostgreSQL when we are root, which it refuses to be
 
 
@@ -54,24 +57,24 @@ def system_user(directory: Path) -> tuple[int, int]:
 
     if directory.exists() and directory.stat().st_uid != 0:
         return directory.stat().st_uid, directory.stat().st_gid
-    for attempt in range(2):
+    for _ in range(USER_ATTEMPTS):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(SYSTEM_USER)
             return entry.pw_uid, entry.pw_gid
-        if attempt == 0:
-            _make_system_user()
+        if not _make_system_user():  # somebody else may be making it just now
+            time.sleep(USER_PAUSE_SECONDS)
     raise EmbeddedError(
         f"PostgreSQL refuses to run as root, and the user `{SYSTEM_USER}` can't be made:"
         " run the homeserver as an ordinary user"
     )
 
 
-def _make_system_user() -> None:
+def _make_system_user() -> bool:
     commands = (
         ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER],
         ["adduser", "-S", "-D", "-H", "-s", "/bin/false", SYSTEM_USER],  # BusyBox
     )
     for command in commands:
         if shutil.which(command[0]):
-            subprocess.run(command, capture_output=True, check=False)
-            return
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return False
