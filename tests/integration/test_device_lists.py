@@ -209,14 +209,18 @@ async def test_no_change_is_missed_when_joins_and_changes_race(
     known: dict[str, object] = {}
     stop = asyncio.Event()
 
+    async def look(timeout_ms: int) -> None:
+        answer = await alice.sync(timeout_ms=timeout_ms)
+        for user_id in left(answer):
+            known.pop(user_id, None)
+        users = changed(answer)
+        found = await alice.post("/keys/query", {"device_keys": {u: [] for u in users}})
+        known.update({u: found["device_keys"][u] for u in users})
+
     async def follow() -> None:
         while not stop.is_set():
-            answer = await alice.sync(timeout_ms=200)
-            for user_id in left(answer):
-                known.pop(user_id, None)
-            users = changed(answer)
-            found = await alice.post("/keys/query", {"device_keys": {u: [] for u in users}})
-            known.update({u: found["device_keys"][u] for u in users})
+            await look(200)
+        await look(0)
 
     async def live(client: Client) -> None:
         device = Device(client)
@@ -230,7 +234,6 @@ async def test_no_change_is_missed_when_joins_and_changes_race(
 
     following = asyncio.create_task(follow())
     await asyncio.gather(*(live(client) for client in others))
-    await asyncio.sleep(0.3)
     stop.set()
     await following
     asked: dict[str, list[str]] = {client.user_id: [] for client in others}
