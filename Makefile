@@ -19,7 +19,7 @@ ONLY ?=
 SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz test-oracle test-interop lint format unit routes config bench clean
+.PHONY: help run demo test fuzz test-oracle test-interop lint format unit routes config bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
@@ -27,6 +27,9 @@ help: ## this list
 
 run: $(VENV)/.installed ## start a homeserver; ARGS="--config config.yaml" for yours
 	@exec $(BIN)/homeserver run $(ARGS)
+
+demo: $(VENV)/.installed ## three federated servers on this machine, for three clients
+	@$(BIN)/python -m demo $(ARGS)
 
 test: lint ## everything that CI runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)

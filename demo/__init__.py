@@ -1,0 +1,1 @@
+"""Three federated servers on this machine, ready for three clients: `make demo`."""
