@@ -49,18 +49,23 @@ class Narrowing(Struct, frozen=True):
 
 
 class FoundEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event, the transaction id with which the owner's device sent it (if it did), and whether
-    other events relate to it in a way that is bundled."""
+    """An event's names, the transaction id with which the owner's device sent it (if it did), and
+    whether other events relate to it in a way that is bundled.
 
-    row: EventRow
+    Whoever has the event in memory needs no more; the others ask for it by number.
+    """
+
+    number: int
+    order: int
+    event_id: str
     transaction_id: str | None
     has_children: bool
 
 
 Found = list[FoundEvent]
 
-_PAGE = f"""
-SELECT {EVENT_COLUMNS},
+_PAGE = """
+SELECT e.number, e.timeline_order, e.event_id,
        CASE WHEN e.sender = $5 THEN
            -- The device is asked about last: only the primary key may lead here.
            (SELECT CASE WHEN t.user_id = $5 AND t.device_id = $6 THEN t.transaction_id END
@@ -70,7 +75,7 @@ SELECT {EVENT_COLUMNS},
                  AND r.rel_type IN ('m.replace', 'm.thread', 'm.reference'))
 FROM events e
 WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
-"""  # noqa: S608 - constants
+"""
 
 _NARROWED = """
   AND ($7::text[] IS NULL OR e.type = ANY($7))
@@ -128,7 +133,7 @@ async def narrowed_page(
 
 
 def _found(records: Iterable[asyncpg.Record]) -> Found:
-    return [FoundEvent(event_row(record), record[-2], record[-1]) for record in records]
+    return [FoundEvent(r[0], r[1], r[2], r[3], r[4]) for r in records]
 
 
 async def order_at(connection: Connection, stretch: Stretch) -> int | None:

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
+from homeserver.store import events as event_store
 from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import LOWEST_ORDER, TransactionRow
@@ -163,9 +164,7 @@ class Pages:
         relations_seen = self._rooms.relations_seen
         async with self._database.connection() as connection:
             found, read = await self._query(connection, reader, asked.matcher, stretch)
-            events = await self._rooms.events.adopt(
-                connection, [each.row for each in found], self._rooms.rules_of
-            )
+            events = await self._events(connection, found)
         quiet = relations_seen == self._rooms.relations_seen
         for stored, each in zip(events, found, strict=True):
             if each.transaction_id is not None and stored.transaction is None:
@@ -178,6 +177,17 @@ class Pages:
         await self._readers.learn_about(reader, events)
         visible = [stored for stored in events if reader.allows(stored)]
         return _matching(asked, reader.room, visible), read
+
+    async def _events(self, connection: Connection, found: Found) -> list[StoredEvent]:
+        """The events found, from memory; those that aren't there in one query more."""
+        cache = self._rooms.events
+        held = {each.number: cache.peek(each.event_id) for each in found}
+        missing = [number for number, stored in held.items() if stored is None]
+        if missing:
+            rows = await event_store.by_numbers(connection, missing)
+            adopted = await cache.adopt(connection, rows, self._rooms.rules_of)
+            held.update(zip((row.number for row in rows), adopted, strict=True))
+        return [stored for stored in held.values() if stored is not None]
 
     async def _query(
         self, connection: Connection, reader: Reader, matcher: EventMatcher, stretch: Stretch
@@ -227,8 +237,7 @@ def _read_up_to(stretch: Stretch, found: Found) -> int:
     """The place up to which a query has read: the span's own end if it found less than asked."""
     if len(found) < stretch.limit:
         return stretch.after + 1 if stretch.backwards else stretch.before
-    order = found[-1].row.timeline_order
-    assert order is not None
+    order = found[-1].order
     return order if stretch.backwards else order + 1
 
 
