@@ -21,6 +21,7 @@ _UNSPACED = (
     "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _RUN = re.compile(f"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[^\\W_{_UNSPACED}]+)")
+_ASCII_WORD = re.compile("[a-z0-9]+")
 _MARKS = re.compile("[\u0300-\u036f]")
 
 
@@ -68,5 +69,9 @@ def highlights(text: str) -> list[str]:
 
 def _runs(text: str) -> Iterator[tuple[str, bool]]:
     """The runs of letters and digits, each with whether it is a word that stands between spaces."""
+    if text.isascii():
+        for word in _ASCII_WORD.findall(text.lower()):
+            yield word, True
+        return
     for match in _RUN.finditer(normalised(text)):
         yield match[0], match["word"] is not None

@@ -16,14 +16,12 @@ from homeserver.errors import Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.relations import REPLACE, relation_of
 from homeserver.protocol.search_terms import terms
-from homeserver.store import events as event_store
 from homeserver.store import follower_positions
 from homeserver.store import relations as relation_store
 from homeserver.store import search as search_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.events import EventRow
 from homeserver.store.relations import Parent
-from homeserver.store.search import SEARCHED_TYPES, SearchRow
+from homeserver.store.search import SEARCHED_TYPES, NewEvent, SearchRow
 from homeserver.stream.notifier import Notifier
 from homeserver.stream.writer import StreamWriter
 
@@ -87,10 +85,10 @@ class SearchIndex:
                 await follower_positions.put(connection, FOLLOWER, reached)
         return more
 
-    async def _index(self, connection: Connection, rows: Sequence[EventRow]) -> None:
+    async def _index(self, connection: Connection, rows: Sequence[NewEvent]) -> None:
         redacted = await self._redacted(connection, rows)
         gone = [row.number for row in (*rows, *redacted) if row.redacted_by is not None]
-        originals: dict[str, EventRow] = {}
+        originals: dict[str, NewEvent] = {}
         edited: set[str] = set()
         for row in (*rows, *redacted):
             parent_id = _edits(row)
@@ -99,7 +97,7 @@ class SearchIndex:
             elif row.redacted_by is None:
                 originals[row.event_id] = row
         missing = edited - originals.keys()
-        for row in await event_store.by_ids(connection, missing) if missing else ():
+        for row in await search_store.events(connection, missing) if missing else ():
             if row.redacted_by is None and row.timeline_order is not None:
                 originals[row.event_id] = row
         found = await self._rows(connection, list(originals.values()))
@@ -108,20 +106,20 @@ class SearchIndex:
         if gone:
             await search_store.delete(connection, gone)
 
-    async def _redacted(self, connection: Connection, rows: Iterable[EventRow]) -> list[EventRow]:
+    async def _redacted(self, connection: Connection, rows: Iterable[NewEvent]) -> list[NewEvent]:
         """The searched events that were hit by the redactions among these."""
         targets = [_redacts(row) for row in rows if row.type == "m.room.redaction"]
         wanted = [event_id for event_id in targets if event_id is not None]
         if not wanted:
             return []
-        found = await event_store.by_ids(connection, wanted)
+        found = await search_store.events(connection, wanted)
         return [row for row in found if row.redacted_by is not None and row.type in KEY_OF]
 
-    async def _rows(self, connection: Connection, originals: Sequence[EventRow]) -> list[SearchRow]:
+    async def _rows(self, connection: Connection, originals: Sequence[NewEvent]) -> list[SearchRow]:
         searched = [row for row in originals if row.type in SEARCHED_TYPES]
         parents = [Parent(r.event_id, r.room_number, r.sender, r.type) for r in searched]
         newest = await relation_store.newest_edits(connection, parents) if parents else {}
-        edits = await event_store.by_ids(connection, newest.values()) if newest else []
+        edits = await search_store.events(connection, newest.values()) if newest else []
         texts = {row.event_id: _content(row).get("m.new_content") for row in edits}
         found = []
         for row in searched:
@@ -132,7 +130,7 @@ class SearchIndex:
         return found
 
 
-def _search_row(row: EventRow, content: JsonObject) -> SearchRow | None:
+def _search_row(row: NewEvent, content: JsonObject) -> SearchRow | None:
     key = KEY_OF[row.type]
     text = content.get(key.removeprefix("content."))
     if not isinstance(text, str) or row.timeline_order is None:
@@ -149,20 +147,26 @@ def _search_row(row: EventRow, content: JsonObject) -> SearchRow | None:
     )
 
 
-def _content(row: EventRow) -> JsonObject:
-    content: JsonObject = msgspec.json.decode(row.json)["content"]
-    return content
+class _Pdu(msgspec.Struct, gc=False):
+    content: JsonObject
 
 
-def _edits(row: EventRow) -> str | None:
+_decode = msgspec.json.Decoder(_Pdu).decode
+
+
+def _content(row: NewEvent) -> JsonObject:
+    return _decode(row.json).content
+
+
+def _edits(row: NewEvent) -> str | None:
     """The event that this one edits, or edited before it was redacted."""
-    if row.type != "m.room.message":
+    if row.type != "m.room.message" or b'"m.relates_to"' not in row.json:
         return None
     relation = relation_of(_content(row))
     return relation.event_id if relation is not None and relation.rel_type == REPLACE else None
 
 
-def _redacts(row: EventRow) -> str | None:
+def _redacts(row: NewEvent) -> str | None:
     pdu = msgspec.json.decode(row.json)
     target = pdu.get("redacts", pdu["content"].get("redacts"))
     return target if isinstance(target, str) else None

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from homeserver.store.database import Connection
-from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
 
 SEARCHED_TYPES = ("m.room.message", "m.room.name", "m.room.topic")
 
@@ -99,21 +98,50 @@ async def delete(connection: Connection, numbers: Iterable[int]) -> None:
     )
 
 
-async def news(connection: Connection, after: int, upto: int, limit: int) -> list[EventRow]:
+class NewEvent(Struct, frozen=True, gc=False):
+    """What the index needs of an event: a part of its row."""
+
+    number: int
+    room_number: int
+    timeline_order: int | None
+    event_id: str
+    type: str
+    sender: str
+    origin_server_ts: int
+    redacted_by: int | None
+    json: bytes
+
+
+_NEW = (
+    "number, room_number, timeline_order, event_id, type, sender, origin_server_ts, redacted_by, "
+    "json"
+)
+
+
+async def events(connection: Connection, event_ids: Iterable[str]) -> list[NewEvent]:
+    """These events, as far as we have them."""
+    records = await connection.fetch(
+        f"SELECT {_NEW} FROM events WHERE event_id = ANY($1::text[])",  # noqa: S608 - constant
+        list(event_ids),
+    )
+    return [NewEvent(*record) for record in records]
+
+
+async def news(connection: Connection, after: int, upto: int, limit: int) -> list[NewEvent]:
     """The next events of timelines, by number, that are searched or change what can be found."""
     records = await connection.fetch(
         f"""
-        SELECT {EVENT_COLUMNS} FROM events e
-        WHERE e.number > $1 AND e.number <= $2 AND e.timeline_order IS NOT NULL
-          AND e.type = ANY($3::text[])
-        ORDER BY e.number LIMIT $4
+        SELECT {_NEW} FROM events
+        WHERE number > $1 AND number <= $2 AND timeline_order IS NOT NULL
+          AND type = ANY($3::text[])
+        ORDER BY number LIMIT $4
         """,  # noqa: S608 - constants
         after,
         upto,
         [*SEARCHED_TYPES, "m.room.redaction"],
         limit,
     )
-    return [event_row(record) for record in records]
+    return [NewEvent(*record) for record in records]
 
 
 async def search(connection: Connection, wanted: Search) -> list[Hit]:
