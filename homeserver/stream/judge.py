@@ -98,7 +98,7 @@ class Judge:
         if not flags:
             left = [id_ for id_ in extremities if id_ not in event.prev_events]
             extremities = (*left, event.event_id)
-            current = await self._current(left, after)
+            current = await self._current(left, event, after)
         return Judged(
             event=event,
             flags=flags,
@@ -169,7 +169,7 @@ class Judge:
         head = self._room.head
         return GroupState(head.state_group, head.state, head.size)
 
-    async def _current(self, left: list[str], after: State) -> State:
+    async def _current(self, left: list[str], event: Event, after: State) -> State:
         """The room's state over the extremities that are left and the new event."""
         if not left:
             return after
@@ -181,7 +181,9 @@ class Judge:
             if group is not None:
                 groups.append(group)
         states = [group.state for group in await self._states(groups)]
-        return await self._resolver.resolve(self._connection, self._room, [*states, after])
+        return await self._resolver.resolve(
+            self._connection, self._room, [*states, after], coming=event
+        )
 
     async def _flags(self, event: Event, auth: list[StoredEvent], before: Moment) -> int:
         ids = auth_state_ids(event, before.state)

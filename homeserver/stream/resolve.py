@@ -7,7 +7,7 @@ server-server-api#room-state-resolution
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from homeserver.protocol.events import Event
 from homeserver.protocol.state_resolution import (
@@ -35,19 +35,29 @@ class StateResolver:
         self._rooms = rooms
 
     async def resolve(
-        self, connection: Connection, room: LiveRoom, states: Sequence[State]
+        self,
+        connection: Connection,
+        room: LiveRoom,
+        states: Sequence[State],
+        coming: Event | None = None,
     ) -> State:
-        """The resolution of at least one state. A few queries if they are in conflict."""
+        """The resolution of at least one state. A few queries if they are in conflict.
+
+        `coming`: the event of these states that the room doesn't hold yet.
+        """
         first = states[0]
         if all(state is first for state in states):
             return first
         conflict = find_conflict(room.rules, states)
         resolved: dict[StateKey, str] = {}
         if conflict.conflicted:
-            graph = await self._graph(connection, room, conflict, states)
+            held = {s.event_id: s.event for s in room.pending.values() if s.state_key is not None}
+            if coming is not None and coming.is_state:
+                held[coming.event_id] = coming
+            graph = await self._graph(connection, room, conflict, states, held)
             needed = needed_events(room.rules, conflict, graph)
-            events = await self._events(connection, room, needed)
-            resolved = await self._decide(connection, room, conflict, events)
+            events = await self._events(connection, held, needed)
+            resolved = await self._decide(connection, room, conflict, events, held)
         return _changed(first, conflict.changes(resolved))
 
     async def _decide(
@@ -56,6 +66,7 @@ class StateResolver:
         room: LiveRoom,
         conflict: Conflict,
         events: dict[str, Event],
+        held: Mapping[str, Event],
     ) -> dict[StateKey, str]:
         graph = room.auth_graph
         assert graph is not None
@@ -67,7 +78,7 @@ class StateResolver:
                     resolve_conflict, room.rules, conflict, graph, events
                 )
             except MissingEvents as missing:
-                more = await self._events(connection, room, missing.event_ids)
+                more = await self._events(connection, held, missing.event_ids)
                 if not more:
                     raise
                 events |= more
@@ -78,8 +89,12 @@ class StateResolver:
         room: LiveRoom,
         conflict: Conflict,
         states: Sequence[State],
+        held: Mapping[str, Event],
     ) -> AuthGraph:
-        """The room's auth graph, with at least these states and their auth chains in it."""
+        """The room's auth graph, with at least these states and their auth chains in it.
+
+        `held` are those events by id that Postgres doesn't have yet.
+        """
         graph = room.auth_graph
         if graph is None:
             graph = room.auth_graph = AuthGraph()
@@ -87,27 +102,20 @@ class StateResolver:
             wanted.update(room.head.state.values())
         else:
             wanted = {event_id for event_id in conflict.event_ids if event_id not in graph}
-        for stored in room.pending.values():
-            if stored.state_key is not None:
-                event = stored.event
-                graph.add(event.event_id, event.key, event.auth_events)
-                wanted.update(event.auth_events)
+        for event in held.values():
+            graph.add(event.event_id, event.key, event.auth_events)
+            wanted.update(event.auth_events)
         wanted = {event_id for event_id in wanted if event_id not in graph}
         for link in await auth_chain(connection, wanted) if wanted else ():
             graph.add(link.event_id, link.key, link.auth_events)
         return graph
 
     async def _events(
-        self, connection: Connection, room: LiveRoom, event_ids: Iterable[str]
+        self, connection: Connection, held: Mapping[str, Event], event_ids: Iterable[str]
     ) -> dict[str, Event]:
-        found: dict[str, Event] = {}
-        missing: list[str] = []
-        for event_id in event_ids:
-            stored = room.pending.get(event_id)
-            if stored is None:
-                missing.append(event_id)
-            else:
-                found[event_id] = stored.event
+        wanted = list(event_ids)
+        found = {event_id: held[event_id] for event_id in wanted if event_id in held}
+        missing = [event_id for event_id in wanted if event_id not in held]
         loaded = await self._rooms.events.get_many(connection, missing, self._rooms.rules_of)
         found.update((event_id, stored.event) for event_id, stored in loaded.items())
         return found

@@ -205,3 +205,17 @@ async def test_edus_of_no_form_are_left_out(server: RunningServer, peer: Peer) -
     )
     ephemeral = (await alice.sync())["rooms"]["join"][room.room_id]["ephemeral"]["events"]
     assert {"type": "m.typing", "content": {"user_ids": [room.user_id]}} in ephemeral
+
+
+@pytest.mark.parametrize("version", ["1", "2", "11", "12"])
+async def test_a_state_event_on_a_fork_counts_at_once(
+    server: RunningServer, peer: Peer, version: str
+) -> None:
+    options: dict[str, object] = {"power_level_content_override": EVERYBODY_MAY}
+    alice, room = await joined_room(server, peer, version, **options)
+    await alice.set_state(room.room_id, "org.example.ours", {"by": "alice"})
+    event = room.make("org.example.theirs", {"by": "bob"}, state_key="")  # who didn't see ours
+    await room.send(event)
+    await alice.sync_until_event(room.room_id, event.event_id)
+    assert await alice.state(room.room_id, "org.example.theirs") == {"by": "bob"}
+    assert await alice.state(room.room_id, "org.example.ours") == {"by": "alice"}
