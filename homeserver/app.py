@@ -68,6 +68,7 @@ from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
 from homeserver.services.search_index import SearchIndex
+from homeserver.services.server_notices import ServerNotices
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.spaces import Spaces
@@ -309,6 +310,7 @@ def _parts(
         receipts=Receipts(database, stream),
         thread_subscriptions=ThreadSubscriptions(database, stream),
         push=cores.push,
+        server_notices=ServerNotices(config, database, stream, now_ms),
         app_services=cores.app_services,
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption,

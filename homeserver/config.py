@@ -305,6 +305,16 @@ class WellKnown(Section, frozen=True):
     support_page: Annotated[str | None, about("A web page for people who need help.")] = None
 
 
+class ServerNotices(Section, frozen=True):
+    localpart: Annotated[
+        str | None,
+        about("The user in whose name the server talks to its users; unset: it doesn't."),
+    ] = None
+    display_name: Annotated[str, about("That user's name.")] = "Server Notices"
+    avatar_url: Annotated[str | None, about("That user's picture: mxc://...")] = None
+    room_name: Annotated[str, about("The name of each user's room with it.")] = "Server Notices"
+
+
 class Push(Section, frozen=True):
     require_https: Annotated[
         bool, about("Push gateways only by https; switch off for test peers only.")
@@ -438,6 +448,9 @@ class Config(Section, frozen=True):
         str | None, about("How to reach the admin, for users: mailto:admin@example.org.")
     ] = None
     well_known: Annotated[WellKnown, about("The /.well-known/matrix files.")] = WellKnown()
+    server_notices: Annotated[ServerNotices, about("What the server tells its users.")] = (
+        ServerNotices()
+    )
     push: Annotated[Push, about("Notifications of apps.")] = Push()
     voip: Annotated[Voip, about("Calls.")] = Voip()
     caches: Annotated[Caches, about("How much is held in memory.")] = Caches()

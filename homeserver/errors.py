@@ -118,6 +118,11 @@ class WeakPassword(MatrixError):
     errcode = "M_WEAK_PASSWORD"
 
 
+class CannotLeaveServerNoticeRoom(MatrixError):
+    status = 403
+    errcode = "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM"
+
+
 class UnknownDevice(MatrixError):
     errcode = "M_UNKNOWN_DEVICE"
 

@@ -35,6 +35,7 @@ from homeserver.services.room_state import RoomState
 from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
+from homeserver.services.server_notices import ServerNotices
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
 from homeserver.services.spaces import Spaces
@@ -86,6 +87,7 @@ class Parts(Struct, frozen=True):
     federation: FederationParts
     push_rule_settings: PushRuleSettings
     push: PushParts
+    server_notices: ServerNotices
     app_services: AppServiceParts
     rate_limits: RateLimits
     sessions: Sessions

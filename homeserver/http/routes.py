@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.http import monitoring, well_known
 from homeserver.http.admin import registration as admin_registration
+from homeserver.http.admin import server_notices
 from homeserver.http.client import (
     account,
     account_data,
@@ -105,6 +106,7 @@ ROUTES: tuple[Endpoints, ...] = (
     sliding_sync.endpoints,
     thread_subscriptions.endpoints,
     admin_registration.endpoints,
+    server_notices.endpoints,
     keys.endpoints,
     queries.endpoints,
     transactions.endpoints,

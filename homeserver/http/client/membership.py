@@ -87,6 +87,7 @@ async def knock_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Jso
 @endpoints.post("/rooms/{room_id}/leave", auth=Auth.GUEST, limit=Limit.ROOM, empty_body=True)
 async def leave_room(call: Call, room_id: str, body: JsonObject) -> JsonObject:
     """client-server-api#post_matrixclientv3roomsroomidleave"""
+    await call.parts.server_notices.require_may_leave(call.requester.user_id, room_id)
     remote = call.parts.federation.remote_membership
     outside = not await remote.takes_part(room_id)
     if not (outside and await remote.leave(call.requester.user_id, room_id, _reason(body))):
