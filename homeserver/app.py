@@ -263,7 +263,7 @@ def _parts(
 ) -> Parts:
     stream = cores.stream
     rate_limits = RateLimits(config.rate_limits)
-    observers = Observers()
+    observers = _observers(cores)
     sessions = _sessions(config, database, stream, observers)
     accounts = _accounts(config, database, rate_limits, sessions, observers, cores.app_services)
     registration = _registration(config, database, observers, cores.app_services)
@@ -272,8 +272,6 @@ def _parts(
     observers.registered.append(profiles.registered)
     delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
     observers.deactivated.append(delayed_events.account_ended)
-    observers.devices_deleted.append(cores.push.pushers.devices_deleted)
-    observers.devices_deleted.append(cores.app_services.masquerade.devices_deleted)
     encryption = encryption_parts(database, stream, cores.remote.client, config.server_name, now_ms)
     observers.deactivated.append(encryption.account_ended)
     observers.deactivated.append(Departures(database, stream).account_ended)
@@ -315,6 +313,12 @@ def _parts(
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption,
     )
+
+
+def _observers(cores: Cores) -> Observers:
+    """With those who run already; the others join as they are built."""
+    gone = [cores.push.pushers.devices_deleted, cores.app_services.masquerade.devices_deleted]
+    return Observers(devices_deleted=gone)
 
 
 def _registration(
