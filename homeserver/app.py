@@ -317,8 +317,10 @@ def _parts(
 
 def _observers(cores: Cores) -> Observers:
     """With those who run already; the others join as they are built."""
-    gone = [cores.push.pushers.devices_deleted, cores.app_services.masquerade.devices_deleted]
-    return Observers(devices_deleted=gone)
+    observers = Observers()
+    observers.devices_deleted.append(cores.push.pushers.devices_deleted)
+    observers.devices_deleted.append(cores.app_services.masquerade.devices_deleted)
+    return observers
 
 
 def _registration(
