@@ -28,6 +28,7 @@ from homeserver.stream.room_unread import READ_TYPES, Reads, UserUnread
 from homeserver.stream.stored_event import StoredEvent
 
 State = Map[StateKey, str]
+BEYOND = 2**63
 ReceiptKey = tuple[str, str, str]
 """User, receipt type, thread."""
 
@@ -164,6 +165,13 @@ class LiveRoom(Struct, eq=False):
         if unread is not None:
             unread.stale = True
             unread.changed_at = row.position
+
+    @property
+    def newest_receipt(self) -> int:
+        """The position of the newest receipt; beyond all positions if they were not loaded."""
+        if not self.receipts_loaded or self.receipts is None:
+            return BEYOND
+        return next(reversed(self.receipts.values())).position if self.receipts else 0
 
     def receipts_since(self, position: int) -> list[ReceiptRow]:
         """Receipts that changed after a position; they must have been loaded."""

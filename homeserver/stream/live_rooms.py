@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from immutables import Map
 
+from homeserver.lru_cache import LruCache
 from homeserver.protocol.relations import AGGREGATED
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import events as event_store
@@ -43,6 +44,7 @@ from homeserver.stream.stored_event import StoredEvent
 _ROOM_CHANGES: frozenset[type] = frozenset((MembershipChange, ReceiptChange, TypingChange))
 
 
+TYPING_ROOMS = 10_000
 LOADED_EVENTS = 30
 """Of a room's timeline, when the room is loaded: what clients ask for at first. It grows then."""
 
@@ -67,6 +69,8 @@ class LiveRooms:
         self.events = events
         self.group_states = GroupStates()
         self.changed_floor = 0
+        # Never stored, so what a room that is let go would forget.
+        self._typing: LruCache[str, TypingChange] = LruCache(TYPING_ROOMS)
         self.relations_seen = 0
         self._receipts_lock = asyncio.Lock()
 
@@ -208,6 +212,8 @@ class LiveRooms:
         if not isinstance(change, MembershipChange):
             self._changed[change.room_id] = change.position
             self._changed.move_to_end(change.room_id)
+        if isinstance(change, TypingChange):
+            self._typing.put(change.room_id, change)
         if room is None:
             return
         if isinstance(change, MembershipChange):
@@ -319,6 +325,7 @@ class LiveRooms:
     ) -> LiveRoom:
         full = len(timeline) >= LOADED_EVENTS
         head = loaded.head
+        typing = self._typing.get(loaded.room.room_id)
         return LiveRoom(
             room_id=loaded.room.room_id,
             number=loaded.room.room_number,
@@ -329,6 +336,8 @@ class LiveRooms:
             timeline=timeline,
             timeline_floor=timeline[0].order - 1 if full else EVERYTHING_IN_MEMORY,
             last_position=head.last_position,
+            typing=() if typing is None else typing.user_ids,
+            typing_position=0 if typing is None else typing.position,
         )
 
     async def _read_timelines(

@@ -41,6 +41,8 @@ class SlidingModel:
             after.invited.discard(room_id)
             if room.get("initial"):
                 after.rooms[room_id] = RoomModel()
+            elif room_id not in after.rooms:
+                continue  # an invite was taken back
             after._fold(after.rooms[room_id], room)
         extensions = answer["extensions"]
         for kind in ("typing", "receipts"):

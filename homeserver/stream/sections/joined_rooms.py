@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec import field
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
 from homeserver.stream.sections.ephemeral import ephemeral_events
 from homeserver.stream.sections.lazy_members import SentMembers
+from homeserver.stream.sections.ready_rooms import ReadyRooms, is_plain
 from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
 from homeserver.stream.sections.shared_window import SharedWindow
 from homeserver.stream.sections.summary import summary
@@ -60,6 +61,7 @@ class JoinedRooms:
         self._unread = unread
         self._state = StateHistory(database)
         self._sent_members = sent_members
+        self._ready = ReadyRooms(rooms, unread, windows.ignored)
 
     def start_again(self, device: tuple[str, str | None]) -> None:
         """Forget which members a device was told of."""
@@ -68,11 +70,15 @@ class JoinedRooms:
     async def read(
         self,
         request: SyncRequest,
-        room_ids: Iterable[str],
+        room_ids: Sequence[str],
         account_data: dict[str, list[AccountDataRow]],
         upto: int,
     ) -> bytes | None:
         """The JSON of `rooms.join`, or None if nothing is to be told. `upto`: stream position."""
+        if is_plain(request) and account_data.keys() <= {""}:
+            ready = await self._ready.read(request, room_ids, upto)
+            if ready is not None:
+                return ready
         rooms = await self._rooms.get_many(room_ids)
         answers = [
             await self._gather(request, room, account_data.get(room.room_id, ()), upto)

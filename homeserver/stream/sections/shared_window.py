@@ -34,6 +34,7 @@ class SharedWindow:
         "_encoded",
         "_encoded_second",
         "_owners",
+        "_plain",
         "first_order",
         "has_members",
         "matcher",
@@ -57,6 +58,7 @@ class SharedWindow:
         )
         self._encoded = b""
         self._encoded_second = -1
+        self._plain: tuple[int, str | None, bytes] = (-1, None, b"")
 
     def encode(
         self, request: SyncRequest, history: VisibleHistory | None, bundles: Mapping[str, bytes]
@@ -70,6 +72,26 @@ class SharedWindow:
                 (b'"prev_batch"', encode(timeline.prev_batch)),
             )
         )
+
+    def plain_body(self, request: SyncRequest) -> bytes | None:
+        """The members of a room that has news in its timeline only; None if that isn't so.
+
+        Whether there is state to show must have been found out before.
+        """
+        shown = self.shown.get((request.state_after is not None, False))
+        own = (request.user_id, request.device_id) in self._owners
+        beside = shown is None or shown or self.has_members or self.timeline.limited
+        if own or beside or not self.timeline.events:
+            return None
+        second = request.now // 1000
+        if self._plain[:2] != (second, request.state_after):
+            state_name = encode(request.state_after or "state")
+            body = b'"timeline":%b,%b:{"events":[]},"account_data":{"events":[]},' % (
+                self.encode(request, None, {}),
+                state_name,
+            )
+            self._plain = (second, request.state_after, body + b'"ephemeral":{"events":[]}')
+        return self._plain[2]
 
     def events(
         self, request: SyncRequest, history: VisibleHistory | None, bundles: Mapping[str, bytes]

@@ -50,7 +50,7 @@ class Windows:
         self._rooms = rooms
         self._visibility = Visibility(database)
         self._bundles = bundles
-        self._ignored = ignored
+        self.ignored = ignored
 
     async def read(self, window: Window, matcher: EventMatcher, limit: int) -> SharedWindow:
         """The room's timeline over this window."""
@@ -87,7 +87,7 @@ class Windows:
 
     async def _hide_ignored(self, user_id: str, seen: Sequence[SeenWindow]) -> None:
         """ "Servers must still send state events sent by ignored users to clients." """
-        ignored = await self._ignored.of(user_id)
+        ignored = await self.ignored.of(user_id)
         if not ignored:
             return
         for each in seen:
