@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from bench.big_room import big_room
 from bench.connection import Connection
+from bench.finding import finding
 from bench.measure import Row, section
 from bench.people import User, limited, new_users, reconnect, room_with
 from bench.server import Server
@@ -265,6 +266,12 @@ async def big(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
         yield row
 
 
+async def find(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
+    """Rooms and people."""
+    async for row in finding(server, sizes.rooms, sizes.big_members, sizes.big_requests):
+        yield row
+
+
 SCENARIOS: dict[str, Callable[[Server, Sizes], AsyncIterator[Row]]] = {
     "send": send,
     "fan-out": fan_out,
@@ -272,6 +279,7 @@ SCENARIOS: dict[str, Callable[[Server, Sizes], AsyncIterator[Row]]] = {
     "rooms": rooms,
     "messages": messages,
     "big-room": big,
+    "finding": find,
     "idle": idle,
     "start": start,
 }

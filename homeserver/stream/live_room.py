@@ -80,7 +80,7 @@ class LiveRoom(Struct, eq=False):
     receipts_loaded: bool = False
     reads: dict[str, Reads] = field(default_factory=dict)
     readers: RoomReaders | None = None
-    readers_stale: bool = False
+    unsure_readers: set[str] = field(default_factory=set)
     unread: dict[str, UserUnread] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ class PushEvaluator:
 
     async def prepare(self, room: LiveRoom) -> None:
         """Make `judge` answer for the room; no query if its members' rules are in memory."""
-        while room.readers is None or room.readers_stale:
+        while room.readers is None:
             members = set(room.joined_local)
             known = await self._rules.get_many(members)
             if members != room.joined_local:
@@ -61,7 +61,23 @@ class PushEvaluator:
             for user_id in members:
                 push = self._rules.peek(user_id) or known[user_id]
                 readers.put(user_id, in_room(push.stored, room.room_id))
-            room.readers, room.readers_stale = readers, False
+            room.readers = readers
+            room.unsure_readers = set()
+        while room.unsure_readers:
+            await self._make_sure(room, room.readers)
+
+    async def _make_sure(self, room: LiveRoom, readers: RoomReaders) -> None:
+        """Read the rules of those who joined, or changed them, while they weren't in memory."""
+        unsure, room.unsure_readers = room.unsure_readers, set()
+        try:
+            known = await self._rules.get_many(unsure)
+        except BaseException:
+            room.unsure_readers |= unsure
+            raise
+        for user_id in unsure - room.unsure_readers:
+            if user_id in readers:
+                push = self._rules.peek(user_id) or known[user_id]
+                readers.put(user_id, in_room(push.stored, room.room_id))
 
     def judge(
         self, room: LiveRoom, event: Event, find: Callable[[str], StoredEvent | None]
@@ -142,7 +158,8 @@ class PushEvaluator:
             room.readers.remove(row.user_id)
         elif row.user_id not in room.readers:
             push = self._rules.peek(row.user_id)
-            room.readers_stale = room.readers_stale or push is None
+            if push is None:
+                room.unsure_readers.add(row.user_id)
             stored = UNCHANGED if push is None else push.stored
             room.readers.put(row.user_id, in_room(stored, room_id))
 
@@ -154,7 +171,7 @@ class PushEvaluator:
             if room.readers is None or user_id not in room.readers:
                 continue
             if push is None:
-                room.readers_stale = True
+                room.unsure_readers.add(user_id)
             else:
                 room.readers.put(user_id, in_room(push.stored, room.room_id))
 
