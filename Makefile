@@ -10,7 +10,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
-# For test-oracle: random rooms to play, and the environment that has Synapse.
+# For test-model: $(VENV)/.installed-dev ## random lives against /sync and sliding sync; EXAMPLES=2000 for more
+	MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(ARGS)
+
+test-oracle: random rooms to play, and the environment that has Synapse.
+EXAMPLES ?= 200
 ROOMS ?= 240
 # For fuzz: how often each operation is asked, where chance begins, a part of the paths.
 CASES ?= 50
