@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from msgspec import Struct
 from nacl.signing import VerifyKey
 
 from homeserver.clock import Clock
@@ -42,6 +43,15 @@ KeyName = tuple[str, str]
 
 _Check = tuple[bytes, bytes, VerifyKey]
 """Message, signature, key."""
+
+
+class _Signed(Struct, frozen=True, gc=False):
+    """An event, its PDU, who must have signed it, and the keys that are named."""
+
+    event: Event
+    pdu: JsonObject
+    signers: Sequence[str]
+    names: Sequence[KeyName]
 
 
 class Keyring:
@@ -92,8 +102,8 @@ class Keyring:
         wanted: dict[KeyName, int] = {}
         signers = [sorted(required_signers(event)) for event in events]
         key_ids: list[list[KeyName]] = []
-        for event, names in zip(events, signers, strict=True):
-            pdu = event.pdu
+        pdus = [event.pdu for event in events]
+        for event, pdu, names in zip(events, pdus, signers, strict=True):
             of_event = [(n, id_) for n in names for id_ in key_ids_of(pdu, n)[:MAX_KEYS_TRIED]]
             key_ids.append(of_event)
             needed = event.origin_server_ts if event.rules.enforce_key_validity else 0
@@ -106,7 +116,8 @@ class Keyring:
             if index % MESSAGES_A_SLICE == MESSAGES_A_SLICE - 1:
                 await asyncio.sleep(0)
             try:
-                of_event_checks = _checks(event, signers[index], key_ids[index], keys)
+                signed = _Signed(event, pdus[index], signers[index], key_ids[index])
+                of_event_checks = _checks(signed, keys)
             except SignatureError as error:
                 problems[index] = str(error)
                 continue
@@ -164,16 +175,11 @@ class Keyring:
             self._remember(keys)
 
 
-def _checks(
-    event: Event,
-    signers: Sequence[str],
-    names: Sequence[KeyName],
-    keys: Mapping[KeyName, ServerKey],
-) -> list[_Check]:
+def _checks(signed: _Signed, keys: Mapping[KeyName, ServerKey]) -> list[_Check]:
     """One signature to check for each required signer. Raises SignatureError."""
+    event, pdu, signers, names = signed.event, signed.pdu, signed.signers, signed.names
     if not signers:
         return []
-    pdu = event.pdu
     try:
         message = pdu_message(pdu, event.rules)
     except CanonicalJsonError as error:

@@ -77,3 +77,15 @@ async def deciding_events(
         user_id,
     )
     return [DecidingEvent(r[0], r[1], r[2], _decode(r[3]).content) for r in records]
+
+
+async def latest_starts(connection: Connection, room_numbers: Sequence[int]) -> dict[int, int]:
+    """Of these rooms, where history began anew the last time: room number -> timeline order."""
+    records = await connection.fetch(
+        """
+        SELECT room_number, max(timeline_order) FROM visibility_starts
+        WHERE room_number = ANY($1::bigint[]) GROUP BY room_number
+        """,
+        list(room_numbers),
+    )
+    return {record[0]: record[1] for record in records}

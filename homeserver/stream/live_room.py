@@ -52,7 +52,11 @@ class TimelineEntry(Struct, frozen=True):
 
 
 class LiveRoom(Struct, eq=False):
-    """A room held in memory. `timeline_floor`: every event of a higher order is in `timeline`."""
+    """A room held in memory. `timeline_floor`: every event of a higher order is in `timeline`.
+
+    `history_from`: below this order is what we had before we joined anew (or fetched since): no
+    timeline that is told at a stretch goes further back.
+    """
 
     room_id: str
     number: int
@@ -77,6 +81,7 @@ class LiveRoom(Struct, eq=False):
     typing_position: int = 0
     receipts: OrderedDict[ReceiptKey, ReceiptRow] | None = None
     auth_graph: AuthGraph | None = None
+    history_from: int = LOWEST_ORDER
     receipts_loaded: bool = False
     reads: dict[str, Reads] = field(default_factory=dict)
     readers: RoomReaders | None = None
@@ -134,7 +139,8 @@ class LiveRoom(Struct, eq=False):
                 # Our history begins (again) here: what is older does not lead up to it.
                 shown = change.shown_changes
                 self.timeline.clear()
-                self.timeline_floor = max(self.timeline_floor, change.row.timeline_order - 1)
+                self.history_from = change.row.timeline_order - 1
+                self.timeline_floor = max(self.timeline_floor, self.history_from)
             entry = TimelineEntry(change.row.timeline_order, change.stored, shown)
             self._append(entry, timeline_length)
 

@@ -15,6 +15,7 @@ from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
+from homeserver.store import visibility as visibility_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import ORDER_STEP, Flag
 from homeserver.store.rooms import LoadedHead, MembershipRow
@@ -306,7 +307,8 @@ class LiveRooms:
         for row in await room_store.memberships_of_rooms(connection, numbers):
             members[row.room_number][row.user_id] = row
         timelines = await self._read_timelines(connection, numbers)
-        return [
+        starts = await visibility_store.latest_starts(connection, numbers)
+        rooms = [
             self._live(
                 loaded,
                 Map({k: e.event_id for k, e in states[loaded.head.state_group].items()}),
@@ -315,6 +317,10 @@ class LiveRooms:
             )
             for loaded in heads
         ]
+        for room in rooms:
+            if room.number in starts:
+                room.history_from = starts[room.number] - 1
+        return rooms
 
     def _live(
         self,

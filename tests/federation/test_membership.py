@@ -6,7 +6,7 @@ import pytest
 
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.conftest import StartServers
-from tests.support.client import Client, Refused
+from tests.support.client import Client, Refused, timeline
 
 
 def invite_of(answer: object, room_id: str) -> object:
@@ -142,3 +142,32 @@ async def test_an_invite_is_taken_back(start_servers: StartServers) -> None:
     await bob.sync_until(lambda answer: invite_of(answer, room_id))
     await alice.kick(room_id, bob.user_id)
     await bob.sync_until(lambda answer: room_id in answer.get("rooms", {}).get("leave", {}))
+
+
+async def test_who_comes_back_finds_the_room_as_it_is_now(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat", name="before")
+    query = {"via": "one.test"}
+    await bob.request("POST", f"/join/{room_id}", {}, query=query)
+    await bob.send(room_id, "I was here")
+    await bob.leave(room_id)
+    await alice.sync_until(
+        lambda answer: any(
+            event["content"].get("membership") == "leave" for event in timeline(answer, room_id)
+        )
+    )
+    await alice.set_state(room_id, "m.room.name", {"name": "after"})
+    for number in range(15):
+        await alice.send(room_id, f"missed {number}")
+    await bob.sync()
+    await bob.request("POST", f"/join/{room_id}", {}, query=query)
+    room = await bob.sync_until(lambda answer: joined(answer, room_id))
+    assert isinstance(room, dict)
+    names = [e["content"]["name"] for e in room["state"]["events"] if e["type"] == "m.room.name"]
+    assert names == ["after"]
+    assert await bob.state(room_id, "m.room.name") == {"name": "after"}
+    event_id = await alice.send(room_id, "welcome back")
+    await bob.sync_until_event(room_id, event_id)
+    member = await alice.state(room_id, "m.room.member", bob.user_id)
+    assert member["membership"] == "join"

@@ -36,7 +36,13 @@ class Window(Struct, frozen=True):
 
     @property
     def floor(self) -> int:
-        return LOWEST_ORDER if self.after is None else self.after
+        after = LOWEST_ORDER if self.after is None else self.after
+        return max(after, self.room.history_from)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether there may be more between `after` and where the room's history begins anew."""
+        return self.floor != (LOWEST_ORDER if self.after is None else self.after)
 
 
 class Timeline(Struct, frozen=True):
@@ -80,7 +86,7 @@ def from_memory(window: Window, matcher: EventMatcher, limit: int) -> Timeline |
     if not complete:
         return None
     # From scratch, "limited" tells that there is more to page back to.
-    return Timeline(window, events, False, _start(events, window), True)
+    return Timeline(window, events, window.has_gap, _start(events, window), True)
 
 
 async def from_database(
@@ -107,7 +113,7 @@ async def from_database(
             if exhausted or len(found) > limit:
                 break
             before = order_of(events[-1])
-    limited = len(found) > limit or not exhausted
+    limited = len(found) > limit or not exhausted or window.has_gap
     events = found[:limit][::-1]
     start = _start(events, window) if events or exhausted else before
     return Timeline(window, events, limited, start, False)
