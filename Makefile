@@ -10,10 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
-# For test-model: $(VENV)/.installed-dev ## random lives against /sync and sliding sync; EXAMPLES=2000 for more
-	MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(ARGS)
-
-test-oracle: random rooms to play, and the environment that has Synapse.
+# For test-oracle: random rooms to play, and the environment that has Synapse.
 EXAMPLES ?= 200
 ROOMS ?= 240
 # For fuzz: how often each operation is asked, where chance begins, a part of the paths.
@@ -23,7 +20,7 @@ ONLY ?=
 SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test fuzz test-oracle test-interop lint format unit routes config bench clean
+.PHONY: help run demo test fuzz test-model test-oracle test-interop lint format unit routes config bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
@@ -40,6 +37,9 @@ test: lint ## everything that CI runs
 
 fuzz: $(VENV)/.installed-dev ## every operation of the specification, asked by chance; CASES=200 SEED=7 ONLY=/rooms
 	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) FUZZ_ONLY=$(ONLY) $(BIN)/python -m pytest -s tests/fuzz $(ARGS)
+
+test-model: $(VENV)/.installed-dev ## random lives against /sync and sliding sync; EXAMPLES=2000 for more
+	MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(ARGS)
 
 test-oracle: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## auth rules and state resolution against Synapse's; ROOMS=5000 for more
 	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
