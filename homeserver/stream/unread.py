@@ -76,8 +76,8 @@ class Unread:
         for group in groups:
             _add(found[group.room_number], group, push, ids[group.room_number])
         for room, unread in asked:
-            # Another request may have begun anew, or a receipt may have come meanwhile.
-            if room.unread.get(user_id) is unread and not unread.stale:
+            # Another request may have begun anew, or been first, or a receipt may have come.
+            if room.unread.get(user_id) is unread and not unread.stale and unread.deep is None:
                 unread.deep = found[room.number]
 
     async def _groups(
