@@ -34,6 +34,7 @@ from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.remote.errors import RemoteRefusal
 from homeserver.store import profiles as profile_store
 from homeserver.store.database import Database
+from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 from homeserver.stream.enter_room import Offer
@@ -244,6 +245,9 @@ class RemoteMembership:
         )
         if outcome is not None:
             raise Forbidden(f"The event can't be accepted: {outcome}")
+        stored = await self._stream.rooms.event(event.event_id)
+        if stored is None or stored.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
+            raise Forbidden("The rules of the room don't allow this")
 
     async def _candidates(self, user_id: str, room_id: str, servers: Iterable[str]) -> list[str]:
         """Whom to ask: the named servers, the inviter's, those we know in the room, its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from weakref import WeakValueDictionary
 
 import structlog
 from msgspec import Struct
@@ -68,18 +69,14 @@ class Backfill:
         self._writer = writer
         self._gaps = gaps
         self._clock = clock
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._failed: LruCache[str, int] = LruCache(1000)
 
     async def more_history(self, room: LiveRoom, order: int, limit: int) -> bool:
         """Fetch about `limit` events of a room from below an order; were there any?"""
         lock = self._locks.setdefault(room.room_id, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._fill(room, order, limit)
-        finally:
-            if not lock.locked():
-                self._locks.pop(room.room_id, None)
+        async with lock:
+            return await self._fill(room, order, limit)
 
     async def _fill(self, room: LiveRoom, order: int, limit: int) -> bool:
         async with self._database.connection() as connection:

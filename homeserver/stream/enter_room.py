@@ -8,14 +8,13 @@ server-server-api#joining-rooms
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from immutables import Map
 from msgspec import Struct
 
-from homeserver.errors import BadGateway
+from homeserver.errors import BadGateway, Unavailable
 from homeserver.protocol.auth_rules import check_event
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.history_visibility import visibility_of
@@ -84,7 +83,6 @@ class RoomEntry:
         self._writer = writer
         self._verifier = verifier
         self._server_name = server_name
-        self._locks: dict[str, asyncio.Lock] = {}
 
     async def enter(self, room_id: str, rules: RoomVersion, offer: Offer) -> None:
         """Make the room ours; the join is committed on return.
@@ -92,18 +90,8 @@ class RoomEntry:
         Raises BadGateway if the offer doesn't stand the checks.
         """
         checked = await self._check(room_id, rules, offer)
-        async with self._one_at_a_time(room_id):
+        async with self._rooms.numbering(room_id):
             await self._take(room_id, rules, checked)
-
-    @asynccontextmanager
-    async def _one_at_a_time(self, room_id: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(room_id, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked():
-                self._locks.pop(room_id, None)
 
     async def _check(self, room_id: str, rules: RoomVersion, offer: Offer) -> _Checked:
         told = (await self._verifier.verify(offer.state, rules, room_id)).events
@@ -135,6 +123,8 @@ class RoomEntry:
         live = await self._rooms.get(room_id)
         if live is not None:
             async with live.lock:
+                if live.dropped:
+                    raise Unavailable("The room is being read again. Try again in a moment.")
                 submitted = self._submit(live, None, known, checked)
         else:
             row = known_rooms[0] if known_rooms else None

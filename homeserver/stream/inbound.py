@@ -46,7 +46,7 @@ def build(
     catch_up = CatchUp(rooms, gaps, receiver, policy_servers)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
     entry = RoomEntry(database, rooms, writer, verifier, server_name)
-    outside = OutsideMemberships(database, writer, verifier)
+    outside = OutsideMemberships(database, rooms, writer, verifier)
     backfill = Backfill(database, rooms, writer, gaps, clock)
     stream.reading.pages.more_history = backfill.more_history
     return Inbound(verifier, outliers, gaps, receiver, incoming, entry, outside)

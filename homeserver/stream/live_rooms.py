@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from weakref import WeakValueDictionary
 
 from immutables import Map
 
@@ -74,6 +75,7 @@ class LiveRooms:
         self._typing: LruCache[str, TypingChange] = LruCache(TYPING_ROOMS)
         self.relations_seen = 0
         self._receipts_lock = asyncio.Lock()
+        self._numbering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -81,6 +83,11 @@ class LiveRooms:
     def peek(self, room_id: str) -> LiveRoom | None:
         """The room if it is in memory."""
         return self._rooms.get(room_id)
+
+    def numbering(self, room_id: str) -> asyncio.Lock:
+        """Held from the look whether a room of another server has a number until one is committed:
+        two who find none would give it two, and the rows of the second would be nobody's."""
+        return self._numbering.setdefault(room_id, asyncio.Lock())
 
     def in_memory(self) -> Iterable[LiveRoom]:
         """All rooms that are in memory now."""

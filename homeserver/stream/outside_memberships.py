@@ -14,6 +14,7 @@ from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow, RoomRow
 from homeserver.stream.changes import MembershipChange
+from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.verify import Verifier, parse
 from homeserver.stream.writer import StreamWriter
 
@@ -21,8 +22,11 @@ from homeserver.stream.writer import StreamWriter
 class OutsideMemberships:
     """Writes memberships that no event of a room we have brings."""
 
-    def __init__(self, database: Database, writer: StreamWriter, verifier: Verifier) -> None:
+    def __init__(
+        self, database: Database, rooms: LiveRooms, writer: StreamWriter, verifier: Verifier
+    ) -> None:
         self._database = database
+        self._rooms = rooms
         self._writer = writer
         self._verifier = verifier
 
@@ -55,6 +59,12 @@ class OutsideMemberships:
         self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None
     ) -> None:
         """Keep what a member event says of a local user; committed on return."""
+        async with self._rooms.numbering(room_id):
+            await self._remember(room_id, rules, event, stripped)
+
+    async def _remember(
+        self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None
+    ) -> None:
         assert event.state_key is not None
         async with self._database.connection() as connection:
             known = await room_store.by_ids(connection, [room_id])

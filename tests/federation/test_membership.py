@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from homeserver.protocol.room_versions import ROOM_VERSIONS
@@ -171,3 +173,18 @@ async def test_who_comes_back_finds_the_room_as_it_is_now(start_servers: StartSe
     await bob.sync_until_event(room_id, event_id)
     member = await alice.state(room_id, "m.room.member", bob.user_id)
     assert member["membership"] == "join"
+
+
+async def test_invites_that_come_at_once_are_all_kept(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice = await one.user("alice")
+    guests = [await two.user(f"user{number}") for number in range(6)]
+    room_id = await alice.create_room()
+    await alice.invite(room_id, guests[0].user_id)  # the servers know each other's keys by now
+    other = await alice.create_room()
+    await asyncio.gather(*(alice.invite(other, guest.user_id) for guest in guests))
+    await two.restart()
+    for guest in guests:
+        answer = await two.moved(guest).sync()
+        assert other in answer.get("rooms", {}).get("invite", {})
+        assert await two.moved(guest).join(other) == other
