@@ -6,7 +6,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from homeserver.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
+from homeserver.errors import (
+    Forbidden,
+    IncompatibleRoomVersion,
+    InvalidParam,
+    InviteBlocked,
+    NotFound,
+)
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event, add_signature
 from homeserver.protocol.identifiers import server_name_of
@@ -41,7 +47,7 @@ class Invites:
         self._outside = inbound.outside
 
     async def receive(self, invite: ReceivedInvite) -> Event:
-        """The invite with our signature. Raises InvalidParam, Forbidden, NotFound,
+        """The invite with our signature. Raises InvalidParam, Forbidden, NotFound, InviteBlocked,
         IncompatibleRoomVersion.
         """
         rules = ROOM_VERSIONS.get(invite.room_version)
@@ -56,6 +62,9 @@ class Invites:
             raise InvalidParam(f"The invite: {verified.problems[event.event_id]}")
         assert event.state_key is not None
         await self._require_user(event.state_key)
+        # Here, too, and not only where our own users invite: client-server-api, invite permission.
+        if await self._stream.users.invites.blocks(event.state_key):
+            raise InviteBlocked(f"{event.state_key} takes no invites")
         await self._check_room_state(invite, rules)
         signed = add_signature(event, self._stream.sender.signer)
         room = await self._stream.rooms.get(invite.room_id)

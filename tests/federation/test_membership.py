@@ -8,7 +8,7 @@ import pytest
 
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.conftest import StartServers
-from tests.support.client import Client, Refused, timeline
+from tests.support.client import Client, Refused, refusal, timeline
 
 
 def invite_of(answer: object, room_id: str) -> object:
@@ -188,3 +188,16 @@ async def test_invites_that_come_at_once_are_all_kept(start_servers: StartServer
         answer = await two.moved(guest).sync()
         assert other in answer.get("rooms", {}).get("invite", {})
         assert await two.moved(guest).join(other) == other
+
+
+async def test_who_blocks_invites_gets_none_from_elsewhere(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    config = f"/user/{bob.user_id}/account_data/m.invite_permission_config"
+    await bob.put(config, {"default_action": "block"})
+    room_id = await alice.create_room()
+    blocked = await refusal(alice.invite(room_id, bob.user_id))
+    assert (blocked.status, blocked.errcode) == (403, "M_INVITE_BLOCKED")
+    await bob.put(config, {})
+    await alice.invite(room_id, bob.user_id)
+    assert room_id in (await bob.sync())["rooms"]["invite"]
