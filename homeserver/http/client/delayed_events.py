@@ -1,6 +1,7 @@
 """Events that are sent later (MSC4140), which calls need to tell that somebody is gone.
 
-Whoever knows a delay id may act on it: a service that watches a call does so for its clients.
+Whoever knows a delay id may act on it: a service that watches a call does so for its clients, every
+few seconds for each of them, so there is no limit (and nothing to gain by guessing).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from msgspec import Struct
 from homeserver.errors import InvalidParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 
 endpoints = Endpoints(versions=())
@@ -33,13 +35,13 @@ async def delayed_event(call: Call, delay_id: str) -> JsonObject:
     return call.parts.delayed_events.one(call.requester.user_id, delay_id)
 
 
-@endpoints.post(PATH + "/{delay_id}", auth=Auth.NONE)
+@endpoints.post(PATH + "/{delay_id}", auth=Auth.NONE, limit=Limit.NONE)
 async def update_delayed_event(call: Call, delay_id: str, body: Update) -> JsonObject:
     """MSC4140: restart, cancel or send an event"""
     return await act_on_delayed_event(call, delay_id, body.action)
 
 
-@endpoints.post(PATH + "/{delay_id}/{action}", auth=Auth.NONE)
+@endpoints.post(PATH + "/{delay_id}/{action}", auth=Auth.NONE, limit=Limit.NONE)
 async def act_on_delayed_event(call: Call, delay_id: str, action: str) -> JsonObject:
     """MSC4140: the same with the action in the path"""
     delayed = call.parts.delayed_events
