@@ -97,6 +97,10 @@ class Invites:
         async with self._database.connection() as connection:
             if not await account_store.existing(connection, [user_id]):
                 raise NotFound("There is no such user")
+        # "When invites to a given user are blocked, the user's homeserver MUST respond [...] with
+        # an HTTP 403 status code"
+        if await self._stream.users.invites.blocks(user_id):
+            raise InviteBlocked(f"{user_id} takes no invites")
 
     async def _check_room_state(self, invite: ReceivedInvite, rules: RoomVersion) -> None:
         """ "The `invite_room_state` has additional validation, which servers MAY apply to room

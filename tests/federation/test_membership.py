@@ -61,6 +61,30 @@ async def test_an_invite_is_rejected(start_servers: StartServers) -> None:
     assert member["membership"] == "leave"
 
 
+@pytest.mark.parametrize("how", ["invite", "state"])
+async def test_who_blocks_invites_gets_none_from_afar(
+    start_servers: StartServers, how: str
+) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    config = f"/user/{bob.user_id}/account_data/m.invite_permission_config"
+    await bob.put(config, {"default_action": "block"})
+    room_id = await alice.create_room()
+    content = {"membership": "invite"}
+    with pytest.raises(Refused) as refused:
+        if how == "invite":
+            await alice.invite(room_id, bob.user_id)
+        else:
+            await alice.set_state(room_id, "m.room.member", content, bob.user_id)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_INVITE_BLOCKED")
+    await bob.put(config, {})
+    if how == "state":
+        await alice.set_state(room_id, "m.room.member", content, bob.user_id)
+    else:
+        room_id = await alice.create_room(invite=[bob.user_id])
+    assert await bob.sync_until(lambda answer: invite_of(answer, room_id))
+
+
 async def test_who_is_not_invited_does_not_join(start_servers: StartServers) -> None:
     one, two = await start_servers("one", "two")
     alice, bob = await one.user("alice"), await two.user("bob")
