@@ -67,6 +67,10 @@ def _expire(future: asyncio.Future[bool]) -> None:
         future.set_result(False)
 
 
+MAX_KNOWN = 200_000
+"""Of so many users is known when news last concerned them: to-device messages name any users."""
+
+
 class Notifier:
     """Wakes the watches of the users whom a batch concerns, each once.
 
@@ -80,13 +84,14 @@ class Notifier:
         self._followers: set[Watch] = set()
         self._closed = False
         self._last_position: dict[str, int] = {}
+        self._forgotten_upto = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._watches.values()))
 
     def may_have_news(self, user_id: str, since: int) -> bool:
         """Whether anything published after `since`, while this server runs, concerned the user."""
-        return self._last_position.get(user_id, 0) > since
+        return self._last_position.get(user_id, self._forgotten_upto) > since
 
     @contextmanager
     def watch(self, user_id: str) -> Iterator[Watch]:
@@ -132,6 +137,15 @@ class Notifier:
                     last[user_id] = newest
                     for watch in watches.get(user_id, ()):
                         watch.wake()
+        if len(last) > MAX_KNOWN:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget those whom nothing has concerned for longest; then they may have news."""
+        by_position = sorted(self._last_position.items(), key=lambda item: item[1])
+        kept = by_position[len(by_position) // 2 :]
+        self._forgotten_upto = kept[0][1]
+        self._last_position = dict(kept)
 
     def close(self) -> None:
         """End all waiting, now and from now on: the server shuts down."""
