@@ -80,10 +80,6 @@ class Event(msgspec.Struct, frozen=True, eq=False, gc=False):
         return (self.type, self.state_key)
 
     @property
-    def state_key_pair(self) -> StateKey:
-        return self.key
-
-    @property
     def membership(self) -> str | None:
         """`content.membership`, whatever the type, if it is a string."""
         membership = self.content.get("membership")

@@ -88,10 +88,6 @@ class PowerLevels:
         """The level that may trigger that kind of notification (`room` for `@room`)."""
         return self._notifications.get(key, 50)
 
-    def users_above_default(self) -> Mapping[str, int]:
-        """The users with a level of their own, creators of version 12 included."""
-        return dict(self._users) | dict.fromkeys(self._creators, INFINITE_POWER)
-
 
 @lru_cache(maxsize=2048)
 def power_levels_of(rules: RoomVersion, create: Event, power_levels: Event | None) -> PowerLevels:

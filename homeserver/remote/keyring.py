@@ -28,7 +28,6 @@ from homeserver.protocol.signatures import (
     key_ids_of,
     pdu_message,
     signature_of,
-    verify_signature,
 )
 from homeserver.remote.key_fetcher import KeyFetcher
 from homeserver.store.database import Database
@@ -81,17 +80,6 @@ class Keyring:
             raise SignatureError("the signature is not base64") from None
         if not is_signature(message, raw, VerifyKey(key.verify_key)):
             raise SignatureError(f"the signature of {origin} is wrong")
-
-    async def verify_json(self, server_name: str, signed: JsonObject) -> None:
-        """Raises SignatureError unless the server has signed the object with a key valid now."""
-        now = self._clock()
-        names = [(server_name, id_) for id_ in key_ids_of(signed, server_name)[:MAX_KEYS_TRIED]]
-        keys = await self.keys(dict.fromkeys(names, now))
-        for name in names:
-            key = keys.get(name)
-            if key is not None and key.valid_until_ts >= now:
-                return verify_signature(signed, *name, VerifyKey(key.verify_key))
-        raise SignatureError(f"not signed by {server_name} with a key that can be had")
 
     async def verify_events(self, events: Sequence[Event]) -> list[str | None]:
         """For each event None if all required signatures are right, else what is wrong with it.

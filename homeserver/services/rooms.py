@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.errors import Forbidden, InvalidRoomState, NotFound, RoomInUse
@@ -12,14 +10,12 @@ from homeserver.requester import Requester
 from homeserver.store import profiles as profile_store
 from homeserver.store.aliases import AliasRow
 from homeserver.store.database import Database
-from homeserver.store.state import StateKey
 from homeserver.stream.alias_names import AliasNames
 from homeserver.stream.changes import Change, DirectoryChange
 from homeserver.stream.client_state import require_content
 from homeserver.stream.core import StreamCore
-from homeserver.stream.live_room import LiveRoom, State
+from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.room_creation import CreateRoom, room_drafts, room_version
-from homeserver.stream.stored_event import StoredEvent
 
 
 class Rooms:
@@ -91,13 +87,3 @@ class Rooms:
         if room is None or room.membership_of(user_id) != "join":
             raise Forbidden("You are not in this room")
         return room
-
-    async def state_events(
-        self, state: State | Mapping[StateKey, str]
-    ) -> dict[StateKey, StoredEvent]:
-        """The events of a state; one query at most."""
-        async with self._database.connection() as connection:
-            found = await self._rooms.events.get_many(
-                connection, state.values(), self._rooms.rules_of
-            )
-        return {key: found[event_id] for key, event_id in state.items() if event_id in found}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
-from tests.support.client import Client, Refused
+from tests.support.client import Client, Refused, refusal
 from tests.support.server import RunningServer
 
 PATH = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
@@ -313,3 +313,10 @@ async def test_unread_counts_come_and_go(server: RunningServer) -> None:
     await bob.post(f"/rooms/{quote(room_id)}/receipt/m.read/{quote(event_id)}")
     room = (await slide(bob, lists(), pos=answer["pos"]))["rooms"][room_id]
     assert (room["notification_count"], room["highlight_count"]) == (0, 0)
+
+
+async def test_a_list_has_only_so_many_windows(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    refused = await refusal(slide(alice, lists(ranges=[[0, 9]] * 11)))
+    assert (refused.status, refused.errcode) == (400, "M_BAD_JSON")
+    assert await slide(alice, lists(ranges=[[0, 9]] * 10))

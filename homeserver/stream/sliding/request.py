@@ -10,6 +10,7 @@ Limit = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 Bound = Annotated[int, msgspec.Meta(ge=0)]
 MAX_LISTS = 100
 MAX_RANGES = 10
+Ranges = Annotated[tuple[tuple[Bound, Bound], ...], msgspec.Meta(max_length=MAX_RANGES)]
 
 StateKeys = tuple[tuple[str, str], ...]
 
@@ -39,7 +40,7 @@ class Filters(msgspec.Struct, frozen=True):
 class ListRequest(RoomConfig, frozen=True):
     """A list and the windows on it that are shown; ranges include both ends."""
 
-    ranges: tuple[tuple[Bound, Bound], ...] = ()
+    ranges: Ranges = ()
     range: tuple[Bound, Bound] | None = None
     filters: Filters = Filters()
 
