@@ -90,8 +90,12 @@ class Keyring:
         wanted: dict[KeyName, int] = {}
         signers = [sorted(required_signers(event)) for event in events]
         key_ids: list[list[KeyName]] = []
-        pdus = [event.pdu for event in events]
-        for event, pdu, names in zip(events, pdus, signers, strict=True):
+        pdus: list[JsonObject] = []
+        for event, names in zip(events, signers, strict=True):
+            if len(pdus) % MESSAGES_A_SLICE == MESSAGES_A_SLICE - 1:
+                await asyncio.sleep(0)
+            pdu = event.pdu
+            pdus.append(pdu)
             of_event = [(n, id_) for n in names for id_ in key_ids_of(pdu, n)[:MAX_KEYS_TRIED]]
             key_ids.append(of_event)
             needed = event.origin_server_ts if event.rules.enforce_key_validity else 0

@@ -28,6 +28,8 @@ from homeserver.services.federation_sender.stored_edus import StoredEduReader, S
 
 MAX_PDUS = 50
 MAX_EDUS = 100
+AGAIN_SECONDS = 5.0
+"""After a failure of ours, not theirs."""
 MAX_WAITING = 500
 """Events that wait in memory; a destination with more is behind."""
 TERMS = Terms(seconds=60.0, max_bytes=4 * 1024 * 1024, ignore_backoff=True)
@@ -65,6 +67,7 @@ class Destination:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._return = asyncio.Event()
+        self._is_stopped = False
         self._sent = 0
         self._started = means.clock()
 
@@ -104,11 +107,13 @@ class Destination:
 
     def wake(self) -> None:
         """Have the task run, if there is anything to tell."""
-        if self._task is None and self._has_something:
+        if self._task is None and self._has_something and not self._is_stopped:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
+        """End the sending; what waits is told after the next start."""
+        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -121,8 +126,15 @@ class Destination:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if not task.cancelled() and task.exception() is not None:
-            log.error("sender failed", destination=self.name, exc_info=task.exception())
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("sender failed", destination=self.name, exc_info=error)
+            task.get_loop().call_later(AGAIN_SECONDS, self.wake)
+        else:
+            # Whoever called `wake` after the task's last look, and before now, found it running.
+            self.wake()
 
     def _fall_behind(self) -> None:
         """From the first event on that it didn't take."""
