@@ -330,10 +330,12 @@ class Day:
             said = self.chance.choice(open_ones)
             await self.members[0].redact(self.room_id, said.event_id)
             said.redacted = True
-            # A redaction is an event of its own, of nobody's interest.
+            # A redaction is an event of its own: who is told of all that happens, is told of it.
+            content = {"redacts": said.event_id}
+            outcomes = await self.outcomes(self.members[0], content, "m.room.redaction")
             user_id = self.members[0].user_id
             self.reads[user_id, "main"] = len(self.said)
-            self.said.append(Said("$redaction", user_id, "main", {}, is_state=True))
+            self.said.append(Said("$redaction", user_id, "main", outcomes, is_state=True))
 
     async def change_rules(self) -> None:
         client = self.anybody()
