@@ -144,7 +144,11 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         await parts.delayed_events.start()
         stack.push_async_callback(parts.delayed_events.stop)
         take_encryption_edus(cores.federation.edus, parts.encryption)
-        look_elsewhere(parts.directories.spaces, RemoteHierarchy(cores.remote.client))
+        look_elsewhere(
+            parts.directories.spaces,
+            parts.directories.summaries,
+            RemoteHierarchy(cores.remote.client),
+        )
         doors = Doors(
             parts=parts,
             authentication=Authentication(

@@ -21,6 +21,7 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
+from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.served_history import ServedHistory
 from homeserver.services.spaces import Found, Spaces
 from homeserver.store.database import Database
@@ -65,14 +66,19 @@ def take_encryption_edus(edus: IncomingEdus, encryption: EncryptionParts) -> Non
     edus.give_to("m.signing_key_update", encryption.remote_device_lists.receive_signing_keys)
 
 
-def look_elsewhere(spaces: Spaces, hierarchy: RemoteHierarchy) -> None:
-    """Rooms of spaces that we aren't in are asked for at other servers."""
+def look_elsewhere(spaces: Spaces, summaries: RoomSummaries, hierarchy: RemoteHierarchy) -> None:
+    """Rooms that we aren't in, of spaces or on their own, are asked for at other servers."""
 
     async def elsewhere(children: Sequence[Child]) -> dict[str, Found]:
         rooms = await hierarchy.rooms({child.room_id: child.via for child in children})
         return {room_id: _found(room) for room_id, room in rooms.items()}
 
+    async def summary_elsewhere(room_id: str, servers: Sequence[str]) -> JsonObject | None:
+        room = (await hierarchy.rooms({room_id: servers})).get(room_id)
+        return None if room is None else _found(room).summary
+
     spaces.elsewhere = elsewhere
+    summaries.elsewhere = summary_elsewhere
 
 
 def _found(room: JsonObject) -> Found:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.federation.conftest import StartServers
 from tests.federation.test_receiving import joined_room
-from tests.support.client import Refused
+from tests.support.client import Refused, refusal
 from tests.support.peer import Peer
 from tests.support.remote_room import RemoteRoom
 from tests.support.server import RunningServer
@@ -95,3 +95,18 @@ async def test_backfill_and_missing_events(server: RunningServer, peer: Peer) ->
     body = {"earliest_events": [ids[0]], "latest_events": [ids[4]], "limit": 10, "min_depth": 0}
     _, answer = await peer.request("POST", f"{V1}/get_missing_events/{path}", body)
     assert [pdu["content"]["body"] for pdu in answer["events"]] == ["1", "2", "3"]
+
+
+async def test_a_room_elsewhere_is_summarised(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    options = {"preset": "public_chat", "name": "far", "room_alias_name": "far"}
+    room_id = await alice.create_room(**options)
+    secret = await alice.create_room(name="secret")
+    summary = "/_matrix/client/v1/room_summary/"
+    by_id = await bob.get(summary + quote(room_id), via="one.test")
+    assert (by_id["name"], by_id["membership"]) == ("far", "leave")
+    assert await bob.get(summary + quote("#far:one.test")) == by_id
+    for client, name in ((bob, secret), (two.anonymous(), room_id)):
+        refused = await refusal(client.get(summary + quote(name), via="one.test"))
+        assert refused.status == 404
