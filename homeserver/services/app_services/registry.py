@@ -49,7 +49,7 @@ class Registry:
     def by_token(self, token: str) -> AppService | None:
         """Whose `as_token` this is. Compared in constant time."""
         service = self._by_token.get(token)
-        if service is None or not hmac.compare_digest(service.as_token, token):
+        if service is None or not hmac.compare_digest(service.as_token.encode(), token.encode()):
             return None
         return service
 
