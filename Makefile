@@ -42,10 +42,10 @@ test-model: $(VENV)/.installed-dev ## random lives against /sync and sliding syn
 	MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(ARGS)
 
 test-oracle: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## auth rules and state resolution against Synapse's; ROOMS=5000 for more
-	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
+	SYNAPSE_PYTHON=$(abspath $(SYNAPSE_VENV))/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
 
 test-interop: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## federation with a real Synapse
-	SYNAPSE_PYTHON=$(SYNAPSE_VENV)/bin/python $(BIN)/python -m pytest tests/interop/test_synapse.py $(ARGS)
+	SYNAPSE_PYTHON=$(abspath $(SYNAPSE_VENV))/bin/python $(BIN)/python -m pytest tests/interop/test_synapse.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
