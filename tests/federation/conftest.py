@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.support.certificates import Authority
 from tests.support.peer import Peer
+from tests.support.ports import free_ports
 from tests.support.server import RunningServer
 
 StartServers = Callable[..., Awaitable[list[RunningServer]]]
@@ -53,15 +53,6 @@ async def start_servers(start_server: StartServer, authority: Authority) -> Star
         return servers
 
     return start
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
@@ -26,6 +25,7 @@ from tests.support.media import (
 )
 from tests.support.media import thumbnail as get_thumbnail
 from tests.support.peer import Peer
+from tests.support.ports import free_port
 from tests.support.server import RunningServer
 
 DOWNLOAD = "/_matrix/federation/v1/media/download/"
@@ -335,12 +335,6 @@ async def two_servers(
             )
         )
     return servers[0], servers[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def signed_get(peer: Peer, path: str) -> Answer:

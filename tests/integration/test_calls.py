@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartServer
+from tests.support.ports import free_port
 
 LIVEKIT = "https://livekit.hs.test/jwt"
 SECRET = "turn secret"
@@ -22,9 +22,7 @@ async def coturn(tmp_path: Path) -> AsyncIterator[int]:
     """A running coturn with a shared secret: its port."""
     if shutil.which("turnserver") is None or shutil.which("turnutils_uclient") is None:
         pytest.skip("coturn is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         "turnserver",
         "-n",

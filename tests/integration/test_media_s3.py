@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,15 +17,14 @@ from tests.conftest import StartServer
 from tests.integration.test_media_retention import at, mxc_of
 from tests.support.client import DEADLINE, Refused
 from tests.support.media import download, media_folder, picture, stored_files, thumbnail, upload
+from tests.support.ports import free_port
 from tests.support.server import RunningServer
 
 
 @pytest.fixture(scope="module")
 def s3_port() -> Iterator[int]:
     """The port of an S3 server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield port

@@ -8,11 +8,11 @@ import aiohttp
 import pytest
 
 from tests.conftest import StartServer
-from tests.federation.conftest import free_ports
 from tests.interop.synapse import Synapse, synapse_python
 from tests.support.certificates import Authority
 from tests.support.client import Client
 from tests.support.js_client import JsClients
+from tests.support.ports import free_ports
 from tests.support.server import RunningServer
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 
 from tests.conftest import StartServer
 from tests.support.client import DEADLINE, bodies, timeline
+from tests.support.ports import free_port
 from tests.support.server import RunningServer
 
 pytest.importorskip("mautrix")
@@ -45,7 +45,7 @@ def registration(port: int) -> dict[str, Any]:
 @pytest.fixture
 async def server(start_server: StartServer, tmp_path: Path) -> RunningServer:
     path = tmp_path / "bridge.yaml"
-    path.write_text(yaml.safe_dump(registration(_free_port())))
+    path.write_text(yaml.safe_dump(registration(free_port())))
     return await start_server(application_services=[str(path)])
 
 
@@ -64,12 +64,6 @@ async def bridge(server: RunningServer) -> AsyncIterator[AppService]:
     await running.start("127.0.0.1", int(written["url"].rpartition(":")[2]))
     yield running
     await running.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_ghost_joins_sends_and_receives(server: RunningServer, bridge: AppService) -> None:
