@@ -20,7 +20,7 @@ ONLY ?=
 SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test fuzz test-model test-oracle test-interop lint format unit routes config bench clean
+.PHONY: help run demo test test-again fuzz test-model test-oracle test-interop lint format unit routes config bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
@@ -34,6 +34,9 @@ demo: $(VENV)/.installed ## three federated servers on this machine, for three c
 
 test: lint ## everything that CI runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-again: ## what failed the last time, once more and alone
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 fuzz: $(VENV)/.installed-dev ## every operation of the specification, asked by chance; CASES=200 SEED=7 ONLY=/rooms
 	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) FUZZ_ONLY=$(ONLY) $(BIN)/python -m pytest -s tests/fuzz $(ARGS)
