@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from bench.big_room import big_room
-from bench.connection import Connection
+from bench.crowd import crowd
 from bench.finding import finding
+from bench.growth import rooms_of_a_user
 from bench.measure import Row, section
 from bench.people import User, limited, new_users, reconnect, room_with
+from bench.polling import SYNC, Poller, deliver
 from bench.server import Server
-
-DELIVERY_SECONDS = 30.0
-SYNC = "/_matrix/client/v3/sync"
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,17 @@ class Sizes:
     history: int = 2000
     pages: int = 60
     idle: int = 1000
+    crowd: int = 10_000
+    growing_members: tuple[int, ...] = (10, 100, 500, 1000)
+    growing_rooms: tuple[int, ...] = (10, 100, 300, 1000)
     big_members: int = 2000
     big_events: int = 20_000
     big_requests: int = 20
 
 
 QUICK = Sizes(
-    *(300, 50, (20,), 5, 10, 5, 5, 2, 100, 10, 20, 20, 200, 6, 100, 100, 500, 3),
+    *(300, 50, (20,), 5, 10, 5, 5, 2, 100, 10, 20, 20, 200, 6, 100, 200, (5, 10), (2, 4)),
+    *(100, 500, 3),
 )
 
 
@@ -86,38 +89,14 @@ async def send(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
     yield row
 
 
-class Poller:
-    """A member who long-polls for ever and tells when a text has arrived."""
-
-    def __init__(self, user: User, since: str) -> None:
-        self._user = user
-        self._since = since
-        self._task: asyncio.Task[None] | None = None
-        self.awaited = b""
-        self.arrived = asyncio.Event()
-
-    async def start(self, url: str) -> None:
-        connection = await Connection.open(url, self._user.token)
-        self._task = asyncio.create_task(self._poll(connection))
-
-    async def _poll(self, connection: Connection) -> None:
-        try:
-            while True:
-                body = await connection.raw("GET", f"{SYNC}?timeout=60000&since={self._since}")
-                self._since = body.partition(b'"next_batch":"')[2].partition(b'"')[0].decode()
-                if self.awaited and self.awaited in body:
-                    self.arrived.set()
-        finally:
-            connection.close()
-
-    def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-
 async def fan_out(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
     """One message to many members who all wait in a long-poll; until the last one has it."""
-    for count in sizes.members:
+    async for row in _fan_out(server, sizes.members, sizes.messages):
+        yield row
+
+
+async def _fan_out(server: Server, members: tuple[int, ...], messages: int) -> AsyncIterator[Row]:
+    for count in members:
         users = await new_users(server, count)
         room_id = await room_with(users, f"fan-out {count}")
         since = await users[0].position()
@@ -126,26 +105,16 @@ async def fan_out(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
             await poller.start(server.url)
         await asyncio.sleep(1)
         row = Row(f"one message to {count} long-polls")
-        await _deliver(users[0], room_id, pollers, "warm-up!")
+        await deliver(users[0], room_id, pollers, "warm-up!")
         async with section(server, row):
-            for number in range(sizes.messages):
+            for number in range(messages):
                 with row.operation():
-                    await _deliver(users[0], room_id, pollers, f"message {number}!")
+                    await deliver(users[0], room_id, pollers, f"message {number}!")
                 await asyncio.sleep(0.05)
         row.notes["server CPU ms per delivery"] = 1e3 * row.server_cpu / (row.operations * count)
         yield row
         for poller in pollers:
             poller.stop()
-
-
-async def _deliver(sender: User, room_id: str, pollers: list[Poller], text: str) -> None:
-    for poller in pollers:
-        poller.arrived.clear()
-        poller.awaited = text.encode()
-    async with asyncio.timeout(DELIVERY_SECONDS):
-        await sender.send(room_id, text)
-        for poller in pollers:
-            await poller.arrived.wait()
 
 
 async def sync(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
@@ -260,6 +229,21 @@ async def idle(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
         poller.stop()
 
 
+async def growth(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
+    """How the cost grows with the members of a room and with the rooms of a user."""
+    async for row in _fan_out(server, sizes.growing_members, sizes.messages):
+        yield row
+    for count in sizes.growing_rooms:
+        async for row in rooms_of_a_user(server, count, sizes.new_events):
+            yield row
+
+
+async def many(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
+    """Sends beside a crowd that waits."""
+    async for row in crowd(server, sizes.crowd, sizes.sends_alone):
+        yield row
+
+
 async def big(server: Server, sizes: Sizes) -> AsyncIterator[Row]:
     """Reading one big room."""
     async for row in big_room(server, sizes.big_members, sizes.big_events, sizes.big_requests):
@@ -281,5 +265,7 @@ SCENARIOS: dict[str, Callable[[Server, Sizes], AsyncIterator[Row]]] = {
     "big-room": big,
     "finding": find,
     "idle": idle,
+    "crowd": many,
+    "growth": growth,
     "start": start,
 }

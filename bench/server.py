@@ -26,7 +26,6 @@ CONFIG: dict[str, Any] = {
     "registration": {"enabled": True, "requires_token": False},
     "password": {"bcrypt_rounds": 4},
     "rate_limits": {"enabled": False},
-    "presence": {"enabled": False},
     "logging": {"format": "json"},
 }
 

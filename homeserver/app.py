@@ -119,6 +119,7 @@ class Cores(Struct, frozen=True):
     previews: Previews
     push: PushParts
     app_services: AppServiceParts
+    search_index: SearchIndex
 
 
 @asynccontextmanager
@@ -196,7 +197,9 @@ async def _cores(
     app_services = await stack.enter_async_context(
         app_service_parts(config, database, stream, now_ms)
     )
-    return Cores(stream, remote, federation, media, previews, push, app_services)
+    search_index = SearchIndex(database, stream.writer, stream.notifier)
+    _background(stack, search_index.run)
+    return Cores(stream, remote, federation, media, previews, push, app_services, search_index)
 
 
 async def _remote(
@@ -253,7 +256,6 @@ async def _stream(
         await stream.presence.start(now_ms)
         stack.push_async_callback(stream.presence.flush)
         _background(stack, stream.presence.run)
-    _background(stack, SearchIndex(database, stream.writer, stream.notifier).run)
     _measure_stream(metrics, stream)
     return stream
 
@@ -295,6 +297,7 @@ def _parts(
         stream=stream,
         history=History(stream.reading),
         search=Search(stream),
+        search_index=cores.search_index,
         reports=Reports(database, stream.reading, config.server_name, now_ms),
         delayed_events=delayed_events,
         relations=Relations(stream.reading, stream.ignored_users),

@@ -35,6 +35,7 @@ from homeserver.services.room_state import RoomState
 from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
+from homeserver.services.search_index import SearchIndex
 from homeserver.services.server_notices import ServerNotices
 from homeserver.services.sessions import Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -74,6 +75,7 @@ class Parts(Struct, frozen=True):
     delayed_events: DelayedEvents
     reports: Reports
     search: Search
+    search_index: SearchIndex
     old_sync: OldSync
     room_state: RoomState
     membership: Membership

@@ -121,6 +121,14 @@ class EventMatcher(Struct, frozen=True):
     include_redundant_members: bool
     unread_thread_notifications: bool
 
+    @property
+    def asks_for_relations(self) -> bool:
+        """Whether it lets through only events that others relate to: only the database knows."""
+        definition = self.definition
+        return (
+            definition.related_by_senders is not None or definition.related_by_rel_types is not None
+        )
+
     def event_allowed(
         self, event_type: str, sender: str, content: Callable[[], JsonObject]
     ) -> bool:
@@ -224,11 +232,11 @@ def compile_event_filter(source: EventFilter | None) -> EventMatcher:
     types = _types(definition.types, definition.not_types)
     senders = _ids(definition.senders, definition.not_senders)
     rooms = _ids(definition.rooms, definition.not_rooms)
-    related = definition.related_by_senders is None and definition.related_by_rel_types is None
+    unrelated = definition.related_by_senders is None and definition.related_by_rel_types is None
     all_events = types.matches_all and senders.matches_all and definition.contains_url is None
     return EventMatcher(
         definition=definition,
-        matches_all=all_events and rooms.matches_all and related,
+        matches_all=all_events and rooms.matches_all and unrelated,
         matches_all_events=all_events,
         types=types,
         senders=senders,

@@ -7,6 +7,7 @@ is missed or done twice. An edited message is found by its newest valid edit; an
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -27,7 +28,9 @@ from homeserver.stream.writer import StreamWriter
 
 FOLLOWER = "search"
 BATCH = 200
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 10.0
+"""How long events gather before they are indexed, unless somebody searches."""
+SEARCH_BATCHES = 10
 PATIENCE_SECONDS = 3600.0
 
 KEY_OF = {
@@ -46,6 +49,8 @@ class SearchIndex:
         self._database = database
         self._writer = writer
         self._notifier = notifier
+        self._turn = asyncio.Lock()
+        self._reached = -1
 
     async def run(self) -> None:
         """Until it is cancelled: read on whenever something was published, a little later."""
@@ -54,8 +59,8 @@ class SearchIndex:
             while True:
                 watch.clear()
                 await self._catch_up_or_log()
-                await asyncio.sleep(PAUSE_SECONDS)
                 await watch.wait(loop.time() + PATIENCE_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _catch_up_or_log(self) -> None:
         try:
@@ -65,11 +70,17 @@ class SearchIndex:
         except Exception:  # one odd event must not end the follower
             log.exception("search index")
 
-    async def catch_up(self) -> None:
-        """Read everything that is visible now."""
-        more = True
-        while more:
-            more = await self._next_batch()
+    async def freshen(self) -> None:
+        """Before a search: index what is visible now, as far as a few batches reach."""
+        if self._reached < self._writer.position:
+            await self.catch_up(SEARCH_BATCHES)
+
+    async def catch_up(self, batches: int | None = None) -> None:
+        """Read everything that is visible now, or so many batches of it."""
+        async with self._turn:
+            for _ in itertools.count() if batches is None else range(batches):
+                if not await self._next_batch():
+                    break
 
     async def _next_batch(self) -> bool:
         """Index one batch; whether there may be more."""
@@ -83,6 +94,7 @@ class SearchIndex:
             reached = rows[-1].number if more else newest
             if reached > position:
                 await follower_positions.put(connection, FOLLOWER, reached)
+        self._reached = reached
         return more
 
     async def _index(self, connection: Connection, rows: Sequence[NewEvent]) -> None:

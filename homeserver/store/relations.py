@@ -158,6 +158,30 @@ async def with_children(connection: Connection, event_ids: Iterable[str]) -> set
     return {record[0] for record in records}
 
 
+async def related(
+    connection: Connection,
+    event_ids: Iterable[str],
+    rel_types: Sequence[str] | None,
+    senders: Sequence[str] | None,
+) -> set[str]:
+    """Which of these events have a child of one of these types by one of these senders.
+
+    None stands for any. client-server-api#filtering (`related_by_rel_types`, `related_by_senders`)
+    """
+    records = await connection.fetch(
+        """
+        SELECT DISTINCT parent_id FROM relations
+        WHERE parent_id = ANY($1::text[])
+          AND ($2::text[] IS NULL OR rel_type = ANY($2))
+          AND ($3::text[] IS NULL OR sender = ANY($3))
+        """,
+        list(event_ids),
+        rel_types,
+        senders,
+    )
+    return {record[0] for record in records}
+
+
 async def page(connection: Connection, asked: Asked, eyes: Eyes) -> list[tuple[str, int]]:
     """The children (event id, timeline order) of an event, and theirs in turn for `hops` levels.
 

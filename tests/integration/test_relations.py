@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from homeserver.json_types import JsonObject
-from tests.support.client import Client, Refused
+from tests.support.client import Client, Refused, timeline
 from tests.support.server import RunningServer
 
 
@@ -274,7 +274,15 @@ async def test_events_are_filtered_by_who_relates_to_them(server: RunningServer)
     async def matching(**definition: Any) -> list[str]:
         return ids(await alice.messages(room_id, filter=json.dumps(definition)))
 
+    async def synced(**definition: Any) -> list[str]:
+        alice.next_batch = None
+        answer = await alice.sync(filter=json.dumps({"room": {"timeline": definition}}))
+        return [event["event_id"] for event in timeline(answer, room_id)]
+
     assert await matching(related_by_senders=[bob.user_id]) == [two, one]
+    assert await synced(related_by_senders=[bob.user_id]) == [one, two]
+    assert await synced(related_by_rel_types=["m.thread"]) == [two]
+    assert await synced(related_by_rel_types=["m.thread"], related_by_senders=["@c:d"]) == []
     assert await matching(related_by_rel_types=["m.thread"]) == [two]
     assert await matching(related_by_senders=[alice.user_id]) == []
 

@@ -13,6 +13,7 @@ endpoints = Endpoints()
 @endpoints.post("/search", auth=Auth.USER)
 async def search(call: Call, body: SearchRequest) -> JsonObject:
     """client-server-api#post_matrixclientv3search"""
+    await call.parts.search_index.freshen()
     return await call.parts.search.search(
         call.requester, body.search_categories, call.query("next_batch") or None
     )

@@ -114,9 +114,8 @@ class Pages:
 
     def _from_memory(self, reader: Reader, asked: Asked) -> Page | None:
         """The page, if all that it could hold is in memory and certainly visible."""
-        definition = asked.matcher.definition
-        if definition.related_by_senders is not None or definition.related_by_rel_types is not None:
-            return None  # only the database knows
+        if asked.matcher.asks_for_relations:
+            return None
         room = reader.room
         floor = max(room.timeline_floor, reader.certain_from - 1)
         if not asked.backwards:

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from homeserver.protocol.filters import EventMatcher
 from homeserver.store import events as event_store
-from homeserver.store.database import Database
+from homeserver.store import relations as relation_store
+from homeserver.store.database import Connection, Database
 from homeserver.store.events import HIGHEST_ORDER, LOWEST_ORDER, ORDER_STEP
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
@@ -71,7 +72,9 @@ def upto_order(position: int) -> int:
 
 
 def from_memory(window: Window, matcher: EventMatcher, limit: int) -> Timeline | None:
-    """The timeline, if memory reaches back far enough."""
+    """The timeline, if memory reaches back far enough and knows what the filter asks for."""
+    if matcher.asks_for_relations:
+        return None
     room = window.room
     entries = room.entries_after(max(window.floor, room.timeline_floor))
     if entries and entries[-1].order > window.upto:
@@ -108,7 +111,9 @@ async def from_database(
                 backwards=True,
             )
             events = await rooms.events.adopt(connection, rows, rooms.rules_of)
-            found.extend(matching(events, matcher, window.room.room_id))
+            found.extend(
+                await _related(connection, matching(events, matcher, window.room.room_id), matcher)
+            )
             exhausted = len(rows) < page
             if exhausted or len(found) > limit:
                 break
@@ -126,6 +131,22 @@ def matching(
     if not matcher.room_allowed(room_id):
         return []
     return [stored for stored in events if allowed(matcher, stored)]
+
+
+async def _related(
+    connection: Connection, events: list[StoredEvent], matcher: EventMatcher
+) -> list[StoredEvent]:
+    """Those to which others relate in the way that a filter asks for."""
+    if not matcher.asks_for_relations or not events:
+        return events
+    definition = matcher.definition
+    kept = await relation_store.related(
+        connection,
+        [stored.event_id for stored in events],
+        definition.related_by_rel_types,
+        definition.related_by_senders,
+    )
+    return [stored for stored in events if stored.event_id in kept]
 
 
 def allowed(matcher: EventMatcher, stored: StoredEvent) -> bool:
