@@ -22,6 +22,7 @@ class RoomModel:
     receipts: dict[tuple[str, str], str] = field(default_factory=dict)
     typing: list[str] = field(default_factory=list)
     joined_count: int | None = None
+    unread: JsonObject = field(default_factory=dict)
 
     def fold(self, answer: JsonObject, state_name: str) -> None:
         timeline = answer["timeline"]
@@ -42,6 +43,7 @@ class RoomModel:
             self.account_data[event["type"]] = event["content"]
         for event in answer.get("ephemeral", {}).get("events", []):
             self.fold_ephemeral(event)
+        self.unread = answer.get("unread_notifications", self.unread)
         counted = answer.get("summary", {}).get("m.joined_member_count")
         self.joined_count = self.joined_count if counted is None else counted
 

@@ -59,6 +59,10 @@ class SlidingModel:
             room.timeline.append(event["event_id"])
         for event in answer["required_state"]:
             room.state[(event["type"], event["state_key"])] = event["event_id"]
+        room.unread = {
+            name: answer.get(name, room.unread.get(name))
+            for name in ("notification_count", "highlight_count")
+        }
         room.joined_count = answer.get("joined_count", room.joined_count)
 
 
@@ -98,6 +102,7 @@ async def judge(world: World, client: Client, model: SlidingModel) -> None:
     """All rooms were shown: the model must know all of them, and nothing wrong."""
     joined = set((await client.get("/joined_rooms"))["joined_rooms"])
     assert joined <= set(model.rooms)
+    counts: Any = (await client.get("/sync")).get("rooms", {}).get("join", {})
     for room_id in joined & set(world.rooms):
         room = model.rooms[room_id]
         events = await world.events(room_id)
@@ -109,6 +114,7 @@ async def judge(world: World, client: Client, model: SlidingModel) -> None:
         assert world.server.app is not None
         typing = world.server.app.stream.typing.typing_in(room_id)
         assert room.typing == sorted(typing)
+        assert room.unread == counts[room_id]["unread_notifications"]
 
 
 SYNCS = st.tuples(

@@ -13,8 +13,8 @@ from tests.support.server import RunningServer
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "12"))
 
 KINDS = (
-    *("send", "send", "send", "topic", "join", "join", "leave", "invite", "kick", "redact"),
-    *("receipt", "receipt", "typing", "account_data", "rename"),
+    *("send", "send", "send", "thread", "topic", "join", "join", "leave", "invite", "kick"),
+    *("redact", "receipt", "receipt", "typing", "account_data", "rename"),
 )
 ACTIONS = st.tuples(
     st.sampled_from(KINDS), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)

@@ -68,6 +68,12 @@ class World:
         for number in range(what % 4 + 1):
             await client.send(room_id, f"{what} {number}")
 
+    async def do_thread(self, client: Client, room_id: str, what: int) -> None:
+        events = await self.events(room_id)
+        relation = {"rel_type": "m.thread", "event_id": events[what % len(events)]}
+        body = {"msgtype": "m.text", "body": f"{what}", "m.relates_to": relation}
+        await client.send(room_id, body)
+
     async def do_topic(self, client: Client, room_id: str, what: int) -> None:
         await self.observer.set_state(room_id, "m.room.topic", {"topic": str(what)})
 
@@ -91,7 +97,8 @@ class World:
         events = await self.events(room_id)
         event_id = events[what % len(events)]
         kind = "m.read.private" if what % 3 == 0 else "m.read"
-        await client.post(f"/rooms/{quote(room_id)}/receipt/{kind}/{quote(event_id)}")
+        body = {"thread_id": "main"} if what % 5 == 0 else {}
+        await client.post(f"/rooms/{quote(room_id)}/receipt/{kind}/{quote(event_id)}", body)
 
     async def do_typing(self, client: Client, room_id: str, what: int) -> None:
         path = f"/rooms/{quote(room_id)}/typing/{quote(client.user_id)}"
@@ -154,13 +161,16 @@ class World:
         app = self.server.app
         assert app is not None
         assert room.typing == sorted(app.stream.typing.typing_in(room_id))
-        await self._judge_receipts(client, room_id, room)
+        await self._judge_receipts_and_counts(client, room_id, room)
         for kind, content in room.account_data.items():
             if kind.startswith("org.example"):
                 path = f"/user/{quote(client.user_id)}/rooms/{quote(room_id)}/account_data/{kind}"
                 assert await client.get(path) == content
 
-    async def _judge_receipts(self, client: Client, room_id: str, room: RoomModel) -> None:
+    async def _judge_receipts_and_counts(
+        self, client: Client, room_id: str, room: RoomModel
+    ) -> None:
+        """As one who syncs for the first time is told them."""
         fresh = Client(client.http, client.url)
         fresh.user_id, fresh.device_id, fresh.token = client.user_id, "", client.token
         answer: JsonObject = await fresh.sync()
@@ -169,3 +179,4 @@ class World:
         for event in joined["ephemeral"]["events"]:
             known.fold_ephemeral(event)
         assert room.receipts == known.receipts
+        assert room.unread == joined["unread_notifications"]
