@@ -11,21 +11,23 @@ from functools import partial
 
 from homeserver.protocol.events import Event
 from homeserver.protocol.push_conditions import PushFacts, RoomFacts
+from homeserver.protocol.push_defaults import default_rules
 from homeserver.protocol.push_evaluation import (
     Outcome,
     RoomOutcome,
     RoomReaders,
     compiled_defaults,
+    compiled_in_room,
 )
 from homeserver.protocol.push_outcomes import outcomes_of_room, push_outcomes
 from homeserver.protocol.push_rules import NO_CHANGES, OwnRule, UserRules, encode_rules
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.store.events import ORDER_STEP, EventRow
-from homeserver.stream.push_rules import DEFAULTS, in_room
 from homeserver.stream.room_unread import UserUnread
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.unread import unread_members
 
+DEFAULTS = default_rules()
 ROOM = "!room:hs.test"
 MEMBERS = [f"@user{number}:hs.test" for number in range(1000)]
 SENDER = "@sender:hs.test"
@@ -60,7 +62,7 @@ def readers(own: int, mutes: int) -> RoomReaders:
             rules = UserRules(content=(OwnRule("k", ["notify"], pattern=f"keyword{number}"),))
         elif number < own + mutes:
             rules = UserRules(room=(OwnRule(f"!muted{number}:hs.test", []),))
-        found.put(user_id, in_room(encode_rules(rules), ROOM))
+        found.put(user_id, compiled_in_room(encode_rules(rules), ROOM, DEFAULTS))
     return found
 
 

@@ -28,6 +28,7 @@ from homeserver.http.origin import OriginCheck
 from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
+from homeserver.protocol.push_defaults import default_rules
 from homeserver.protocol.signatures import Signer
 from homeserver.remote import core as remote_core
 from homeserver.remote.core import RemoteCore
@@ -245,7 +246,11 @@ async def _stream(
     config: Config, database: Database, metrics: Metrics, signer: Signer, stack: AsyncExitStack
 ) -> StreamCore:
     """The hot room, with the writer lock taken; the writer is drained at the end."""
-    stream = stream_core.build(database, config.caches, signer)
+    defaults = default_rules(
+        thread_subscriptions=config.push.thread_subscriptions,
+        legacy_mentions=config.push.legacy_mentions,
+    )
+    stream = stream_core.build(database, config.caches, signer, defaults)
     await stream.start()
     stack.push_async_callback(stream.writer.stop)
     _background(stack, stream.inboxes.run)

@@ -319,6 +319,20 @@ class Push(Section, frozen=True):
     require_https: Annotated[
         bool, about("Push gateways only by https; switch off for test peers only.")
     ] = True
+    thread_subscriptions: Annotated[
+        bool,
+        about(
+            "Messages in threads notify who is subscribed to the thread (MSC4306) and who is"
+            " mentioned, nobody else: not people whose apps know no subscriptions."
+        ),
+    ] = False
+    legacy_mentions: Annotated[
+        bool,
+        about(
+            "A name or @room in the text notifies as a mention, as before specification 1.17,"
+            " where the message doesn't say by itself whom it mentions."
+        ),
+    ] = False
 
 
 class Voip(Section, frozen=True):

@@ -7,6 +7,6 @@ CREATE TABLE thread_subscriptions (
     automatic      boolean NOT NULL,
     decided_order  bigint NOT NULL,    -- the end of the room's timeline when that was decided
     position       bigint NOT NULL,
-    PRIMARY KEY (user_id, room_id, thread_root_id)
+    PRIMARY KEY (room_id, thread_root_id, user_id)
 );
 CREATE INDEX thread_subscriptions_position ON thread_subscriptions (user_id, position);

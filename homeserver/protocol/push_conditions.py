@@ -2,7 +2,8 @@
 
 Rules of this file: a condition that isn't understood never matches ("Unrecognised conditions MUST
 NOT match any events"); the reader is only looked at by the conditions that are about the reader,
-and none of these holds for `NOBODY`. client-server-api#conditions-1
+and what these say of `NOBODY` is so of whoever isn't mentioned, named, invited or subscribed.
+client-server-api#conditions-1
 """
 
 from __future__ import annotations

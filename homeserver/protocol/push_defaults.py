@@ -43,6 +43,9 @@ class DefaultRule(Struct, frozen=True, eq=False):
     """It was disabled for events that have `m.mentions`, the mentions by intention."""
 
 
+Defaults = tuple[DefaultRule, ...]
+
+
 def _match(key: str, pattern: Any) -> JsonObject:
     return {"kind": "event_match", "key": key, "pattern": pattern}
 
@@ -194,7 +197,7 @@ _AFTER = {
 @lru_cache
 def default_rules(
     *, polls: bool = True, thread_subscriptions: bool = False, legacy_mentions: bool = False
-) -> tuple[DefaultRule, ...]:
+) -> Defaults:
     """The server-default rules, the most important first; one tuple for the same choice."""
     legacy = {rule.rule_id: rule for rule in _LEGACY_MENTIONS if legacy_mentions}
     rules: list[DefaultRule] = []

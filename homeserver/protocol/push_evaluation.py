@@ -27,19 +27,17 @@ from homeserver.protocol.push_conditions import (
     reads_names,
     type_test,
 )
-from homeserver.protocol.push_defaults import KINDS, MASTER, DefaultRule, Own
+from homeserver.protocol.push_defaults import KINDS, MASTER, DefaultRule, Defaults, Own
 from homeserver.protocol.push_rules import (
     NO_CHANGES,
+    UNCHANGED,
     Changed,
     OwnRule,
     UserRules,
     decode_rules,
     parse_actions,
 )
-from homeserver.protocol.push_sets import set_number
-
-DEFAULT_SET = 0
-"""The number of the set of who changed nothing."""
+from homeserver.protocol.push_sets import DEFAULT_SET, rules_in_room, set_number
 
 _REMEMBERED_TYPES = 64
 
@@ -210,15 +208,23 @@ def _has_no_mentions(facts: PushFacts, reader: Reader) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def compiled_rules(stored: bytes, defaults: tuple[DefaultRule, ...]) -> CompiledRules:
+def compiled_rules(stored: bytes, defaults: Defaults) -> CompiledRules:
     """The rules of `encode_rules`, one object for all users whose rules are equal."""
+    if stored == UNCHANGED:
+        return compiled_defaults(defaults)
     return CompiledRules(decode_rules(stored), defaults, set_number(stored))
 
 
 @lru_cache(maxsize=8)
-def compiled_defaults(defaults: tuple[DefaultRule, ...]) -> CompiledRules:
+def compiled_defaults(defaults: Defaults) -> CompiledRules:
     """The rules of everybody who changed nothing."""
     return CompiledRules(NO_CHANGES, defaults)
+
+
+def compiled_in_room(stored: bytes, room_id: str, defaults: Defaults) -> CompiledRules:
+    """What can matter in a room of these rules; one object for all members with equal wishes."""
+    in_room = stored if stored == UNCHANGED else rules_in_room(stored, room_id)
+    return compiled_rules(in_room, defaults)
 
 
 class RoomReaders:

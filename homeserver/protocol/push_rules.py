@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from homeserver.errors import BadJson, InvalidParam, MissingParam, NotFound, UnknownError
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import localpart_of
-from homeserver.protocol.push_defaults import KINDS, MASTER, OWN_KINDS, DefaultRule, Own
+from homeserver.protocol.push_defaults import KINDS, MASTER, OWN_KINDS, DefaultRule, Defaults, Own
 
 MAX_PATTERN = 512
 """Characters of a pattern: our own limit, so that no rule can make each event slow."""
@@ -69,6 +69,10 @@ def decode_rules(stored: bytes) -> UserRules:
 def encode_rules(rules: UserRules) -> bytes:
     """The stored form. Equal rules have equal bytes, so they can be compiled once."""
     return msgspec.json.encode(rules, order="deterministic")
+
+
+UNCHANGED: Final = encode_rules(NO_CHANGES)
+"""What is stored of a user who changed nothing (or took everything back)."""
 
 
 def parse_rule(kind: str, rule_id: str, body: JsonObject) -> OwnRule:
@@ -276,7 +280,7 @@ def ruleset(rules: UserRules, defaults: Sequence[DefaultRule], user_id: str) -> 
     return result
 
 
-def ruleset_json(rules: UserRules, defaults: tuple[DefaultRule, ...], user_id: str) -> bytes:
+def ruleset_json(rules: UserRules, defaults: Defaults, user_id: str) -> bytes:
     """`ruleset` as JSON; cheap for users who changed nothing."""
     if rules != NO_CHANGES:
         return msgspec.json.encode(ruleset(rules, defaults, user_id))
@@ -288,7 +292,7 @@ def ruleset_json(rules: UserRules, defaults: tuple[DefaultRule, ...], user_id: s
 
 
 @lru_cache(maxsize=8)
-def _template(defaults: tuple[DefaultRule, ...]) -> bytes:
+def _template(defaults: Defaults) -> bytes:
     return msgspec.json.encode(ruleset(NO_CHANGES, defaults, _PLACEHOLDER))
 
 

@@ -13,14 +13,25 @@ import msgspec
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.globs import folded
-from homeserver.protocol.push_rules import OwnRule, UserRules, decode_rules, encode_rules
+from homeserver.protocol.push_rules import (
+    UNCHANGED,
+    OwnRule,
+    UserRules,
+    decode_rules,
+    encode_rules,
+)
 
 _GLOB = frozenset("*?")
 _OUTCOME_BITS = 3
 
+DEFAULT_SET = 0
+"""The number of the set of who changed nothing."""
+
 
 def set_number(stored: bytes) -> int:
     """The name of a rule set in what is stored of an event: 62 bits, the lowest two are free."""
+    if stored == UNCHANGED:
+        return DEFAULT_SET
     number = int.from_bytes(blake2b(stored, digest_size=8).digest(), signed=True)
     return number & ~_OUTCOME_BITS
 
@@ -39,6 +50,12 @@ def rules_in_room(stored: bytes, room_id: str) -> bytes:
             sender=tuple(rule for rule in rules.sender if rule.enabled),
         )
     )
+
+
+@lru_cache(maxsize=16384)
+def number_in_room(stored: bytes, room_id: str) -> int:
+    """The number of the set that a user with these rules is on in a room."""
+    return set_number(stored if stored == UNCHANGED else rules_in_room(stored, room_id))
 
 
 def _of_room(rules: UserRules, room_id: str) -> tuple[OwnRule, ...]:

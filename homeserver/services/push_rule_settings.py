@@ -10,7 +10,7 @@ from homeserver.errors import TooLarge
 from homeserver.protocol.push_rules import UserRules, decode_rules, encode_rules, follow_upgrade
 from homeserver.store.account_data import AccountDataRow
 from homeserver.stream.changes import AccountDataChange
-from homeserver.stream.push_rules import PUSH_RULES, LivePushRules, served_content
+from homeserver.stream.push_rules import PUSH_RULES, LivePushRules
 from homeserver.stream.writer import StreamWriter
 
 MAX_BYTES = 128 * 1024
@@ -21,6 +21,7 @@ class PushRuleSettings:
     """Each user's rules are changed one change at a time; every device is told by `/sync`."""
 
     def __init__(self, rules: LivePushRules, writer: StreamWriter) -> None:
+        self.defaults = rules.defaults
         self._rules = rules
         self._writer = writer
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -31,8 +32,7 @@ class PushRuleSettings:
 
     async def account_data(self, user_id: str) -> bytes:
         """The content of the user's `m.push_rules`, as account data shows it."""
-        stored = (await self._rules.get(user_id)).stored
-        return served_content(AccountDataRow(user_id, "", PUSH_RULES, stored, 0))
+        return self._rules.served(user_id, (await self._rules.get(user_id)).stored)
 
     async def change(self, user_id: str, change: Callable[[UserRules], UserRules]) -> None:
         """Apply one of the changes of `protocol.push_rules`. Raises TooLarge and what it raises."""

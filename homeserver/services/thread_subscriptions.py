@@ -101,12 +101,7 @@ class ThreadSubscriptions:
         return room
 
     async def _find(self, room: LiveRoom, event_id: str) -> StoredEvent | None:
-        rooms = self._stream.rooms
-        stored = rooms.events.peek(event_id)
-        if stored is None:
-            async with self._database.connection() as connection:
-                found = await rooms.events.get_many(connection, [event_id], rooms.rules_of)
-            stored = found.get(event_id)
+        stored = await self._stream.rooms.event(event_id)
         return stored if stored is not None and stored.event.room_id == room.room_id else None
 
 

@@ -36,7 +36,7 @@ async def put(connection: Connection, rows: Sequence[ThreadSubscriptionRow]) -> 
         INSERT INTO thread_subscriptions ({_COLUMNS})
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::boolean[],
                              $6::bigint[], $7::bigint[])
-        ON CONFLICT (user_id, room_id, thread_root_id) DO UPDATE
+        ON CONFLICT (room_id, thread_root_id, user_id) DO UPDATE
         SET subscribed = excluded.subscribed, automatic = excluded.automatic,
             decided_order = excluded.decided_order, position = excluded.position
         """,  # noqa: S608 - constants
@@ -64,6 +64,19 @@ async def get(
         thread_root_id,
     )
     return None if record is None else ThreadSubscriptionRow(*record)
+
+
+async def subscribers(connection: Connection, room_id: str, thread_root_id: str) -> list[str]:
+    """The users who are subscribed to a thread."""
+    records = await connection.fetch(
+        """
+        SELECT user_id FROM thread_subscriptions
+        WHERE room_id = $1 AND thread_root_id = $2 AND subscribed
+        """,
+        room_id,
+        thread_root_id,
+    )
+    return [record[0] for record in records]
 
 
 async def between(

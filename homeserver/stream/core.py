@@ -7,6 +7,7 @@ from msgspec import Struct
 from homeserver.clock import now_ms
 from homeserver.config import Caches
 from homeserver.histogram import Histogram
+from homeserver.protocol.push_defaults import Defaults
 from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
 from homeserver.stream.bundles import Bundles
@@ -28,6 +29,7 @@ from homeserver.stream.push_evaluator import PushEvaluator
 from homeserver.stream.push_rules import LivePushRules
 from homeserver.stream.reading import rooms as reading_rooms
 from homeserver.stream.reading.rooms import Reading
+from homeserver.stream.sections.account_data import AccountDataLog
 from homeserver.stream.sections.device_lists import device_lists_section
 from homeserver.stream.sections.joined_rooms import JoinedRooms
 from homeserver.stream.sections.lazy_members import SentMembers
@@ -36,12 +38,14 @@ from homeserver.stream.sections.presence import presence_section
 from homeserver.stream.sections.to_device import to_device_section
 from homeserver.stream.sections.windows import Windows
 from homeserver.stream.send import Sender
+from homeserver.stream.sliding.build import Ground
+from homeserver.stream.sliding.build import build as build_sliding
 from homeserver.stream.sliding.encryption import e2ee_extension, to_device_extension
-from homeserver.stream.sliding.rooms import SlidingRooms
 from homeserver.stream.sliding.sync import SlidingSync
 from homeserver.stream.sliding.thread_subscriptions import thread_subscriptions_extension
 from homeserver.stream.sync import Sync
 from homeserver.stream.tables import OWNER_OF, TABLES, concerned, is_one_statement
+from homeserver.stream.thread_subscribers import ThreadSubscribers
 from homeserver.stream.transactions import SentTransactions
 from homeserver.stream.typing import Typing
 from homeserver.stream.unread import Unread
@@ -86,18 +90,19 @@ class StreamCore(Struct, frozen=True):
         self.notifier.close()
 
 
-def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
+def build(database: Database, caches: Caches, signer: Signer, defaults: Defaults) -> StreamCore:
     """The hot room over one database. Callbacks are in the order in which they are called."""
     writer = _writer(database)
     rooms = _rooms(database, caches)
     ignored_users = IgnoredUsers(database, capacity=caches.users)
     invites = InvitePermission(database, ignored_users, capacity=caches.users)
     users = LiveUsers(database, lambda: writer.position, OWNER_OF, invites, capacity=caches.users)
-    push_rules = LivePushRules(database, capacity=caches.users)
+    push_rules = LivePushRules(database, defaults, capacity=caches.users)
     listed = ListedRooms(database)
     bundles = Bundles(database, rooms, ignored_users)
     windows = Windows(database, rooms, bundles, ignored_users)
-    push_evaluator = PushEvaluator(rooms, push_rules)
+    threads = ThreadSubscribers(database, capacity=caches.users)
+    push_evaluator = PushEvaluator(rooms, push_rules, threads)
     unread = Unread(database, rooms, push_rules)
     transactions = SentTransactions(database)
     notifier = Notifier(concerned(rooms))
@@ -106,21 +111,21 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
     device_list_log = DeviceListLog(rooms)
     device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
     joined = JoinedRooms(database, rooms, SentMembers(LAZY_DEVICES), windows, unread)
-    sync = Sync(database, rooms, users, writer, notifier, joined)
-    key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
+    account_data = AccountDataLog(database, push_rules)
+    sync = Sync(account_data, rooms, users, writer, notifier, joined)
     presence = Presence(database, rooms, users, writer)
+    key_sections = [one_time_keys_section(key_counts), device_lists_section(device_lists)]
     sync.sections += [to_device_section(inboxes), *key_sections, presence_section(presence)]
-    sliding_rooms = SlidingRooms(rooms, listed, windows, unread)
-    sliding_sync = SlidingSync(sliding_rooms, rooms, users, listed, notifier, writer)
-    sliding_sync.extensions += [to_device_extension(inboxes), e2ee_extension(key_sections)]
-    sliding_sync.extensions.append(thread_subscriptions_extension(database))
+    ground = Ground(rooms, users, listed, windows, unread, account_data, notifier, writer)
+    of_threads = thread_subscriptions_extension(database)
+    extensions = [to_device_extension(inboxes), e2ee_extension(key_sections), of_threads]
     of_users = (push_rules, ignored_users, invites, inboxes)
     applied = (device_list_log, rooms, users, listed, *of_users, key_counts, presence)
     for applying in (*applied, push_evaluator):
         writer.on_apply(applying.apply)
-    for following in (notifier, presence):
-        writer.on_publish(following.published)
-    for failing in (rooms, users, listed, *of_users, device_list_log, transactions):
+    writer.on_publish(notifier.published)
+    writer.on_publish(presence.published)
+    for failing in (rooms, users, listed, *of_users, device_list_log, transactions, push_evaluator):
         writer.on_failure(failing.fail)
     return StreamCore(
         writer=writer,
@@ -134,7 +139,7 @@ def build(database: Database, caches: Caches, signer: Signer) -> StreamCore:
         sender=_sender(database, rooms, writer, signer, push_evaluator),
         transactions=transactions,
         sync=sync,
-        sliding_sync=sliding_sync,
+        sliding_sync=build_sliding(ground, extensions),
         presence=presence,
         typing=Typing(writer),
         reading=reading_rooms.build(database, rooms, writer, bundles, now_ms),

@@ -156,13 +156,23 @@ class LiveRooms:
         await self.events.learn_rules(connection, set(room_numbers))
 
     async def event(self, event_id: str) -> StoredEvent | None:
-        """An event of a room that was loaded once, from memory or from Postgres."""
-        stored = self.events.peek(event_id)
-        if stored is not None:
-            return stored
-        async with self._database.connection() as connection:
-            found = await self.events.get_many(connection, [event_id], self.rules_of)
-        return found.get(event_id)
+        """An event, from memory or from Postgres."""
+        return (await self.get_events([event_id])).get(event_id)
+
+    async def get_events(self, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """The events with these ids that we have; no query if they are in memory."""
+        found: dict[str, StoredEvent] = {}
+        missing: list[str] = []
+        for event_id in event_ids:
+            stored = self.events.peek(event_id)
+            if stored is None:
+                missing.append(event_id)
+            else:
+                found[event_id] = stored
+        if missing:
+            async with self._database.connection() as connection:
+                found |= await self.events.get_many(connection, missing, self.rules_of)
+        return found
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""

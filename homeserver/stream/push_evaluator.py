@@ -17,23 +17,24 @@ from homeserver.protocol.power_levels import PowerLevels, power_levels_of
 from homeserver.protocol.push_conditions import PushFacts, RoomFacts
 from homeserver.protocol.push_evaluation import NOTHING, Outcome, RoomReaders, evaluate_user
 from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, outcomes_of_room
+from homeserver.protocol.push_rules import UNCHANGED
 from homeserver.protocol.relations import THREAD, relation_of
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
+from homeserver.store.database import Connection
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import AccountDataChange, Change, EventChange, MembershipChange
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.push_rules import (
-    UNCHANGED,
-    LivePushRules,
-    compiled,
-    decides_push,
-    in_room,
-)
+from homeserver.stream.push_rules import LivePushRules, decides_push
 from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.thread_subscribers import ThreadSubscribers
 
 POWER_KEYS: Final[tuple[StateKey, ...]] = (("m.room.create", ""), ("m.room.power_levels", ""))
+
+
+Find = Callable[[str], StoredEvent | None]
+"""Finds an event in memory by its id."""
 
 
 class PushJudgement(Struct, frozen=True):
@@ -44,11 +45,18 @@ class PushJudgement(Struct, frozen=True):
 
 
 class PushEvaluator:
-    """Evaluates events against the push rules of their room's local members."""
+    """Evaluates events against the push rules of their room's local members.
 
-    def __init__(self, rooms: LiveRooms, rules: LivePushRules) -> None:
+    `subscribers` are looked at where the server's rules ask who is subscribed to a thread.
+    """
+
+    def __init__(
+        self, rooms: LiveRooms, rules: LivePushRules, subscribers: ThreadSubscribers
+    ) -> None:
         self._rooms = rooms
         self._rules = rules
+        self._subscribers = subscribers
+        self._asks_for_subscribers = any(r.kind == "postcontent" for r in rules.defaults)
 
     async def prepare(self, room: LiveRoom) -> None:
         """Make `judge` answer for the room; no query if its members' rules are in memory."""
@@ -57,10 +65,11 @@ class PushEvaluator:
             known = await self._rules.get_many(members)
             if members != room.joined_local:
                 continue
-            readers = RoomReaders(compiled(UNCHANGED), lambda user_id: _display_name(room, user_id))
+            default = self._rules.in_room(UNCHANGED, room.room_id)
+            readers = RoomReaders(default, lambda user_id: _display_name(room, user_id))
             for user_id in members:
                 push = self._rules.peek(user_id) or known[user_id]
-                readers.put(user_id, in_room(push.stored, room.room_id))
+                readers.put(user_id, self._rules.in_room(push.stored, room.room_id))
             room.readers = readers
             room.unsure_readers = set()
         while room.unsure_readers:
@@ -77,19 +86,28 @@ class PushEvaluator:
         for user_id in unsure - room.unsure_readers:
             if user_id in readers:
                 push = self._rules.peek(user_id) or known[user_id]
-                readers.put(user_id, in_room(push.stored, room.room_id))
+                readers.put(user_id, self._rules.in_room(push.stored, room.room_id))
 
-    def judge(
-        self, room: LiveRoom, event: Event, find: Callable[[str], StoredEvent | None]
-    ) -> PushJudgement:
-        """What the event does, by the head of the room; `prepare` came first.
+    async def prepare_thread(
+        self, room_id: str, content: JsonObject, find: Find, connection: Connection | None = None
+    ) -> None:
+        """Make `judge` answer for an event with this content; a query only for one in a thread
+        whose subscribers aren't in memory. `find` finds `parent_of` in memory."""
+        if self._asks_for_subscribers:
+            root = thread_of(room_id, content, find)
+            if root is not None:
+                await self._subscribers.load((room_id, root), connection)
+
+    def judge(self, room: LiveRoom, event: Event, find: Find) -> PushJudgement:
+        """What the event does, by the head of the room; `prepare`, `prepare_thread` came first.
 
         `find` finds events in memory: the create event, the power levels, `parent_of`.
         """
-        return PushJudgement(thread_of(event, find), self._outcomes(room, event, find))
+        root = thread_of(room.room_id, event.content, find)
+        return PushJudgement(root, self._outcomes(room, event, root, find))
 
     def _outcomes(
-        self, room: LiveRoom, event: Event, find: Callable[[str], StoredEvent | None]
+        self, room: LiveRoom, event: Event, thread_root: str | None, find: Find
     ) -> PushOutcomes:
         readers = room.readers
         if readers is None or not len(readers) or (len(readers) == 1 and event.sender in readers):
@@ -98,7 +116,11 @@ class PushEvaluator:
         if create is None:
             return NO_PUSH
         power = power_levels_of(room.rules, create, levels)
-        outcome = readers.evaluate_room(push_facts(room, event, power))
+        facts = PushFacts(event, room_facts(room, event, power))
+        if self._asks_for_subscribers and thread_root is not None:
+            facts.thread_root = thread_root
+            facts.subscribers = self._subscribers.peek((room.room_id, thread_root))
+        outcome = readers.evaluate_room(facts)
         return outcomes_of_room(outcome, event.sender)
 
     async def evaluate_again(self, room: LiveRoom, stored: StoredEvent, user_id: str) -> Outcome:
@@ -114,8 +136,12 @@ class PushEvaluator:
         create, levels = (_state_event(room, found.get, key) for key in POWER_KEYS)
         if create is None:
             return NOTHING
-        facts = push_facts(room, stored.event, power_levels_of(room.rules, create, levels))
-        rules = in_room(push.stored, room.room_id)
+        about_room = room_facts(room, stored.event, power_levels_of(room.rules, create, levels))
+        facts = PushFacts(stored.event, about_room)
+        if self._asks_for_subscribers and stored.thread_root is not None:
+            facts.thread_root = stored.thread_root
+            facts.subscribers = await self._subscribers.load((room.room_id, stored.thread_root))
+        rules = self._rules.in_room(push.stored, room.room_id)
         return evaluate_user(facts, user_id, rules, _display_name(room, user_id))
 
     async def evaluate_invite(self, user_id: str, room_id: str, row: MembershipRow) -> Outcome:
@@ -137,10 +163,11 @@ class PushEvaluator:
             json=b"{}",
         )
         facts = PushFacts(invite, RoomFacts(0), ignored_by=[user_id] * (row.sender in push.ignored))
-        return evaluate_user(facts, user_id, in_room(push.stored, room_id), None)
+        return evaluate_user(facts, user_id, self._rules.in_room(push.stored, room_id), None)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer, after the rooms and the rules)."""
+        self._subscribers.apply(changes)
         for change in changes:
             if type(change) is EventChange:
                 for row in change.memberships:
@@ -149,6 +176,10 @@ class PushEvaluator:
                 self._put_member(change.room_id, change.row)
             elif type(change) is AccountDataChange and decides_push(change.row):
                 self._put_rules(change.row.user_id)
+
+    def fail(self, changes: Sequence[Change]) -> None:
+        """These were not committed, or nobody knows (called by the writer)."""
+        self._subscribers.fail(changes)
 
     def _put_member(self, room_id: str, row: MembershipRow) -> None:
         room = self._rooms.peek(room_id) if row.is_local else None
@@ -161,7 +192,7 @@ class PushEvaluator:
             if push is None:
                 room.unsure_readers.add(row.user_id)
             stored = UNCHANGED if push is None else push.stored
-            room.readers.put(row.user_id, in_room(stored, room_id))
+            room.readers.put(row.user_id, self._rules.in_room(stored, room_id))
 
     def _put_rules(self, user_id: str) -> None:
         """A user's rules changed: in all rooms in memory where they are read, and their counts."""
@@ -173,39 +204,36 @@ class PushEvaluator:
             if push is None:
                 room.unsure_readers.add(user_id)
             else:
-                room.readers.put(user_id, in_room(push.stored, room.room_id))
+                room.readers.put(user_id, self._rules.in_room(push.stored, room.room_id))
 
 
-def _state_event(
-    room: LiveRoom, find: Callable[[str], StoredEvent | None], key: StateKey
-) -> Event | None:
+def _state_event(room: LiveRoom, find: Find, key: StateKey) -> Event | None:
     event_id = room.head.state.get(key)
     stored = None if event_id is None else find(event_id)
     return None if stored is None else stored.event
 
 
-def push_facts(room: LiveRoom, event: Event, power: PowerLevels) -> PushFacts:
-    """What the rules may ask about an event that is to join the room's head."""
+def room_facts(room: LiveRoom, event: Event, power: PowerLevels) -> RoomFacts:
+    """What the rules may ask about the room of an event that is to join its head."""
     joined = room.joined_count
     for user_id, row in room.pending_members.items():
         joined += (row.membership == "join") - (room.membership_of(user_id) == "join")
-    facts = RoomFacts(joined, power.user(event.sender), power.notifications)
-    return PushFacts(event, facts)
+    return RoomFacts(joined, power.user(event.sender), power.notifications)
 
 
-def thread_of(event: Event, find: Callable[[str], StoredEvent | None]) -> str | None:
-    """The root of the thread that an event is in, None for the main timeline.
+def thread_of(room_id: str, content: JsonObject, find: Find) -> str | None:
+    """The root of the thread that an event with this content is in, None for the main timeline.
 
     "Following the event relationships, it has a parent event which references the thread root"
     client-server-api#threaded-read-receipts: of a parent of ours we know its thread already.
     """
-    relation = relation_of(event.content)
+    relation = relation_of(content)
     if relation is None:
         return None
     if relation.rel_type == THREAD:
         return relation.event_id
     parent = find(relation.event_id)
-    if parent is None or parent.event.room_id != event.room_id:
+    if parent is None or parent.event.room_id != room_id:
         return None
     return parent.thread_root
 

@@ -13,10 +13,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from homeserver.lru_cache import LruCache
-from homeserver.protocol.push_defaults import default_rules
-from homeserver.protocol.push_evaluation import CompiledRules, compiled_defaults, compiled_rules
-from homeserver.protocol.push_rules import NO_CHANGES, decode_rules, encode_rules, ruleset_json
-from homeserver.protocol.push_sets import rules_in_room
+from homeserver.protocol.push_defaults import Defaults
+from homeserver.protocol.push_evaluation import CompiledRules, compiled_in_room
+from homeserver.protocol.push_rules import UNCHANGED, decode_rules, ruleset_json
+from homeserver.protocol.push_sets import number_in_room
 from homeserver.store import account_data as account_data_store
 from homeserver.store import push_rule_history as history_store
 from homeserver.store.account_data import AccountDataRow
@@ -26,9 +26,6 @@ from homeserver.stream.changes import AccountDataChange, Change
 from homeserver.stream.ignored_users import IGNORED_USERS, ignored_users
 
 PUSH_RULES: Final = "m.push_rules"
-DEFAULTS: Final = default_rules()
-UNCHANGED: Final = encode_rules(NO_CHANGES)
-"""What is stored of a user who changed nothing (or took everything back)."""
 
 
 def decides_push(row: AccountDataRow) -> bool:
@@ -38,11 +35,6 @@ def decides_push(row: AccountDataRow) -> bool:
 
 def is_push_rules(row: AccountDataRow) -> bool:
     return row.type == PUSH_RULES and not row.room_id
-
-
-def served_content(row: AccountDataRow) -> bytes:
-    """The content of the `m.push_rules` event that clients get. client-server-api#mpush_rules"""
-    return b'{"global":%b}' % ruleset_json(decode_rules(row.content), DEFAULTS, row.user_id)
 
 
 def unchanged_row(user_id: str) -> AccountDataRow:
@@ -62,8 +54,8 @@ class UserPush(Struct, frozen=True):
         """The number of the rule set that the user was on in a room at a stream position."""
         for until, stored in self.history:
             if position < until:
-                return in_room(stored, room_id).number
-        return in_room(self.stored, room_id).number
+                return number_in_room(stored, room_id)
+        return number_in_room(self.stored, room_id)
 
     def after(self, row: AccountDataRow) -> UserPush:
         """With a change of the user's account data."""
@@ -74,12 +66,27 @@ class UserPush(Struct, frozen=True):
 
 
 class LivePushRules:
-    """What decides about notifications of at most `capacity` users, kept current by the writer."""
+    """What decides about notifications of at most `capacity` users, kept current by the writer.
 
-    def __init__(self, database: Database, *, capacity: int) -> None:
+    `defaults` are the rules that everybody has.
+    """
+
+    def __init__(self, database: Database, defaults: Defaults, *, capacity: int) -> None:
         self._database = database
+        self.defaults = defaults
         self._users: LruCache[str, UserPush] = LruCache(capacity)
         self._loads: list[set[str]] = []
+
+    def served(self, user_id: str, stored: bytes) -> bytes:
+        """The content of the `m.push_rules` event that the user's clients get.
+
+        client-server-api#mpush_rules
+        """
+        return b'{"global":%b}' % ruleset_json(decode_rules(stored), self.defaults, user_id)
+
+    def in_room(self, stored: bytes, room_id: str) -> CompiledRules:
+        """Of stored rules what can matter in a room, ready to be evaluated."""
+        return compiled_in_room(stored, room_id, self.defaults)
 
     def peek(self, user_id: str) -> UserPush | None:
         """The user's, if it is in memory."""
@@ -150,15 +157,3 @@ class LivePushRules:
         for change in changes:
             if type(change) is AccountDataChange:
                 self._users.discard(change.row.user_id)
-
-
-def compiled(stored: bytes) -> CompiledRules:
-    """Stored rules, ready to be evaluated."""
-    if stored == UNCHANGED:
-        return compiled_defaults(DEFAULTS)
-    return compiled_rules(stored, DEFAULTS)
-
-
-def in_room(stored: bytes, room_id: str) -> CompiledRules:
-    """Of stored rules what can matter in a room; one object for all members with equal wishes."""
-    return compiled(UNCHANGED if stored == UNCHANGED else rules_in_room(stored, room_id))

@@ -89,7 +89,9 @@ class Receiver:
                 outcomes[event.event_id] = str(problem)
                 continue
             await source.load(_asked_for_push(room, event))
-            push = self._push.judge(room, event, source.find)
+            find = source.find
+            await self._push.prepare_thread(room.room_id, event.content, find, connection)
+            push = self._push.judge(room, event, find)
             _, commit = await intake.take_in(judged, known, push)
             commits.append(commit)
         return outcomes, commits

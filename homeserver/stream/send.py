@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from immutables import Map
 from msgspec.structs import replace
@@ -170,6 +171,9 @@ class Sender:
         """Bring into memory what building these drafts looks at; no query if it is there."""
         await self._push.prepare(room)
         await self._drafts.load_needed(room, drafts)
+        find = partial(self._drafts.find, room)
+        for draft in drafts:
+            await self._push.prepare_thread(room.room_id, draft.content, find)
         if room.dropped:  # meanwhile: its head may rest on what was never committed
             raise Unavailable("The room is being read again. Try again in a moment.")
 

@@ -12,12 +12,11 @@ from typing import Protocol
 from homeserver.errors import InvalidParam
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
-from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser, LiveUsers
 from homeserver.stream.notifier import Notifier, Watch
-from homeserver.stream.sections.account_data import ByRoom, account_data_events, read_account_data
+from homeserver.stream.sections.account_data import AccountDataLog, ByRoom, account_data_events
 from homeserver.stream.sections.joined_rooms import JoinedRooms
 from homeserver.stream.sections.other_rooms import LeftRooms, invited_rooms, knocked_rooms
 from homeserver.stream.sync_request import (
@@ -56,20 +55,21 @@ class Sync:
 
     def __init__(
         self,
-        database: Database,
+        account_data: AccountDataLog,
         rooms: LiveRooms,
         users: LiveUsers,
         writer: StreamWriter,
         notifier: Notifier,
         joined: JoinedRooms,
     ) -> None:
-        self._database = database
+        self._account_data = account_data
+        self._database = account_data.database
         self._rooms = rooms
         self._users = users
         self._writer = writer
         self._notifier = notifier
         self._joined = joined
-        self._left = LeftRooms(database, rooms)
+        self._left = LeftRooms(account_data.database, rooms)
         self.sections: list[Section] = []
 
     async def answer(self, request: SyncRequest, patience: float) -> bytes:
@@ -117,7 +117,7 @@ class Sync:
         return self._notifier.may_have_news(request.user_id, since)
 
     async def _read_log(self, request: SyncRequest, user: LiveUser, upto: int) -> list[Part]:
-        account_data = await read_account_data(request, user, self._database)
+        account_data = await self._account_data.read(request, user)
         parts = []
         rooms = await self._read_rooms(request, user, account_data, upto)
         if rooms:

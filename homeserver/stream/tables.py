@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from homeserver.protocol.push_rules import UNCHANGED
 from homeserver.store import account_data as account_data_store
 from homeserver.store import aliases as alias_store
 from homeserver.store import backward_extremities as gap_store
@@ -41,7 +42,7 @@ from homeserver.stream.changes import (
 )
 from homeserver.stream.facts import write_facts
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.push_rules import UNCHANGED, is_push_rules
+from homeserver.stream.push_rules import is_push_rules
 from homeserver.stream.relations import relation_row, relation_rows
 
 Users = Callable[[Any], Iterable[str]]

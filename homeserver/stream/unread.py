@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from homeserver.protocol.push_outcomes import HIGHLIGHT, MAIN
+from homeserver.protocol.push_sets import number_in_room
 from homeserver.store import receipts as receipt_store
 from homeserver.store import unread as unread_store
 from homeserver.store.database import Database
@@ -17,7 +18,7 @@ from homeserver.store.rooms import MembershipRow
 from homeserver.store.unread import UnreadGroup, UnreadReader, UnreadStretch
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.push_rules import LivePushRules, UserPush, in_room
+from homeserver.stream.push_rules import LivePushRules, UserPush
 from homeserver.stream.room_unread import READ_TYPES, Counts, Reads, UserUnread
 from homeserver.stream.sync_request import encode
 
@@ -147,7 +148,7 @@ def _joined(row: MembershipRow | None) -> int:
 
 def _add(counts: Counts, group: UnreadGroup, push: UserPush, room_id: str) -> None:
     versions = (*(stored for _, stored in push.history), push.stored)
-    bits = group.bits(in_room(versions[group.version], room_id).number if group.sets else 0)
+    bits = group.bits(number_in_room(versions[group.version], room_id) if group.sets else 0)
     if bits:
         of_thread = counts.setdefault(group.thread, [0, 0])
         of_thread[0] += group.count

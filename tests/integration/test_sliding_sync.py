@@ -320,3 +320,18 @@ async def test_a_list_has_only_so_many_windows(server: RunningServer) -> None:
     refused = await refusal(slide(alice, lists(ranges=[[0, 9]] * 11)))
     assert (refused.status, refused.errcode) == (400, "M_BAD_JSON")
     assert await slide(alice, lists(ranges=[[0, 9]] * 10))
+
+
+async def test_only_spaces_that_one_is_in_filter_rooms(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    space = await alice.create_room(creation_content={"type": "m.space"}, preset="public_chat")
+    gone, kept = [await alice.create_room(preset="public_chat") for _ in range(2)]
+    for room_id in (gone, kept):
+        await bob.join(room_id)
+        await alice.set_state(space, "m.space.child", {"via": ["hs.test"]}, room_id)
+    await alice.set_state(space, "m.space.child", {}, gone)
+    inside = lists(filters={"spaces": [space]})
+    assert (await slide(bob, inside))["lists"]["all"]["count"] == 0
+    await bob.join(space)
+    answer = await slide(bob, inside)
+    assert answer["lists"]["all"]["ops"][0]["room_ids"] == [kept]

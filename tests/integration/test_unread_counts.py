@@ -225,11 +225,14 @@ class Day:
     chance: random.Random
     room_id: str
     members: list[Client]
+    knows_subscriptions: bool = False
     said: list[Said] = field(default_factory=list)
     starts: dict[str, int] = field(default_factory=dict)
     reads: dict[tuple[str, str], int] = field(default_factory=dict)
     joined: set[str] = field(default_factory=set)
     told: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    ignored: dict[str, set[str]] = field(default_factory=dict)
+    subscribed: set[tuple[str, str]] = field(default_factory=set)
 
     def expected(self, user_id: str) -> dict[str, Counts]:
         """Counted from the beginning, one event after another."""
@@ -241,13 +244,16 @@ class Day:
                 self.reads.get((user_id, said.thread), -1),
             )
             notify, highlight = said.outcomes.get(user_id, (False, False))
-            if notify and place > read_to and not said.redacted:
+            if said.redacted or said.sender in self.ignored.get(user_id, ()):
+                continue
+            if notify and place > read_to:
                 before = found.get(said.thread, (0, 0))
                 found[said.thread] = (before[0] + 1, before[1] + highlight)
         return found
 
     async def step(self) -> None:
-        actions = [self.say] * 6 + [self.read] * 3 + [self.redact, self.change_rules]
+        actions = [self.say] * 6 + [self.read] * 3 + [self.redact, self.set_topic]
+        actions += [self.change_rules, self.change_a_default, self.ignore, self.subscribe]
         actions += [self.come_or_go, self.look, self.look]
         await self.chance.choice(actions)()
 
@@ -258,9 +264,11 @@ class Day:
         sender, thread = self.anybody(), "main"
         content: JsonObject = {
             "msgtype": self.chance.choice(["m.text", "m.text", "m.notice"]),
-            "body": self.chance.choice(["cake", "hello ben", "x", "@room"]),
+            "body": self.chance.choice(["cake", "hello ben", "x", "@room", "CAKE, cat?"]),
+            "tags": self.chance.choice([[], ["a"], ["a", "b"]]),
+            "n": self.chance.choice([1, True, "1"]),
         }
-        event_type = "m.room.message"
+        event_type = self.chance.choice(TYPES)
         if self.chance.random() < 0.3:
             mentioned = [self.chance.choice(self.members).user_id]
             content["m.mentions"] = {"user_ids": mentioned, "room": self.chance.random() < 0.3}
@@ -275,14 +283,19 @@ class Day:
             event_type = self.chance.choice(["m.room.message", "m.reaction"])
             rel_type = self.chance.choice(["m.replace", "m.reference"])
             content["m.relates_to"] = {"rel_type": rel_type, "event_id": parent.event_id}
-        outcomes = await self.outcomes(sender, content, event_type)
+        outcomes = await self.outcomes(sender, content, event_type, thread)
         event_id = await sender.send(self.room_id, content, event_type)
         self.reads[sender.user_id, thread] = len(self.said)
         related = "m.relates_to" in content
         self.said.append(Said(event_id, sender.user_id, thread, outcomes, is_related=related))
 
     async def outcomes(
-        self, sender: Client, content: JsonObject, event_type: str
+        self,
+        sender: Client,
+        content: JsonObject,
+        event_type: str,
+        thread: str = "main",
+        state_key: str | None = None,
     ) -> dict[str, tuple[bool, bool]]:
         """By the rules that each member is served now, read as a client would."""
         event = Event(
@@ -292,7 +305,7 @@ class Day:
             type=event_type,
             sender=sender.user_id,
             content=content,
-            state_key=None,
+            state_key=state_key,
             origin_server_ts=0,
             redacts=None,
             prev_events=(),
@@ -301,13 +314,16 @@ class Day:
             json=b"{}",
         )
         level = 100 if sender is self.members[0] else 0
-        facts = PushFacts(event, RoomFacts(len(self.joined), level, {}))
+        root = thread if self.knows_subscriptions and thread != "main" else None
+        facts = PushFacts(event, RoomFacts(len(self.joined), level, {}), root)
         found = {}
         for client in self.members:
             if client.user_id in self.joined and client is not sender:
                 served = (await client.get("/pushrules/"))["global"]
                 name = client.user_id[1:].partition(":")[0]
-                found[client.user_id] = interpret(served, facts, Reader(client.user_id, name))
+                subscribed = (client.user_id, thread) in self.subscribed
+                reader = Reader(client.user_id, name, subscribed)
+                found[client.user_id] = interpret(served, facts, reader)
         return found
 
     async def read(self) -> None:
@@ -337,31 +353,85 @@ class Day:
             self.reads[user_id, "main"] = len(self.said)
             self.said.append(Said("$redaction", user_id, "main", outcomes, is_state=True))
 
-    async def change_rules(self) -> None:
-        client = self.anybody()
-        kind, rule_id, rule = self.chance.choice(
-            [
-                ("room", self.room_id, {"actions": self.chance.choice([[], ["notify"]])}),
-                ("room", "!other:room", {"actions": []}),
-                ("sender", self.members[1].user_id, {"actions": []}),
-                ("content", "c", {"pattern": "cake", "actions": ["notify", HIGHLIGHT]}),
-                ("override", "n", {"conditions": [NAME], "actions": ["notify", HIGHLIGHT]}),
-            ]
+    async def set_topic(self) -> None:
+        """A state event: it may notify, and doesn't say that its sender has read."""
+        content: JsonObject = {"topic": str(self.chance.random()), "body": "cake"}
+        outcomes = await self.outcomes(
+            self.members[0], content, "m.room.topic", thread="main", state_key=""
         )
-        path = f"/pushrules/global/{kind}/{quote(rule_id)}"
-        if self.chance.random() < 0.3:
-            existing = (await client.get("/pushrules/"))["global"][kind]
-            if any(rule["rule_id"] == rule_id for rule in existing):
-                await client.delete(path)
-        elif self.chance.random() < 0.2:
-            enabled = self.chance.random() < 0.5
-            await client.put(f"/pushrules/global/override/{MASTER}/enabled", {"enabled": enabled})
+        event_id = await self.members[0].set_state(self.room_id, "m.room.topic", content)
+        user_id = self.members[0].user_id
+        self.said.append(Said(event_id, user_id, "main", outcomes, is_state=True))
+
+    async def change_rules(self) -> None:
+        """Somebody puts, moves or deletes a rule of their own."""
+        client, chance = self.anybody(), self.chance
+        kind = chance.choice(["override", "content", "room", "sender", "underride"])
+        own = [r for r in (await client.get("/pushrules/"))["global"][kind] if not r["default"]]
+        if own and chance.random() < 0.3:
+            await client.delete(self.rule_path(kind, chance.choice(own)["rule_id"]))
+            return
+        rule: JsonObject = {"actions": chance.choice(ACTIONS)}
+        rule_id = chance.choice(["a", "b", "c"])
+        if kind == "room":
+            rule_id = chance.choice([self.room_id, self.room_id, "!other:room"])
+        elif kind == "sender":
+            rule_id = chance.choice(self.members).user_id
+        elif kind == "content":
+            rule["pattern"] = chance.choice(["cake", "hel*", "b?n", "x"])
         else:
-            await client.put(path, rule)
+            rule["conditions"] = chance.sample(CONDITIONS, chance.randint(0, 2))
+        beside = [r["rule_id"] for r in own if r["rule_id"] != rule_id]
+        where = {chance.choice(["before", "after"]): beside[0]} if beside else {}
+        await client.put(self.rule_path(kind, rule_id), rule, **where)
+
+    async def change_a_default(self) -> None:
+        """Somebody switches a rule, theirs or the server's, on or off, or changes its actions."""
+        client, chance = self.anybody(), self.chance
+        served = (await client.get("/pushrules/"))["global"]
+        kind = chance.choice([kind for kind in served if served[kind]])
+        path = self.rule_path(kind, chance.choice(served[kind])["rule_id"])
+        if chance.random() < 0.7:
+            await client.put(f"{path}/enabled", {"enabled": chance.random() < 0.5})
+        else:
+            await client.put(f"{path}/actions", {"actions": chance.choice(ACTIONS)})
+
+    def rule_path(self, kind: str, rule_id: str) -> str:
+        return f"/pushrules/global/{kind}/{quote(rule_id)}"
+
+    async def ignore(self) -> None:
+        client = self.anybody()
+        ignored = {c.user_id for c in self.members if self.chance.random() < 0.2}
+        self.ignored[client.user_id] = ignored - {client.user_id}
+        content: JsonObject = {
+            "ignored_users": {user_id: {} for user_id in ignored - {client.user_id}}
+        }
+        await client.put(f"/user/{client.user_id}/account_data/m.ignored_user_list", content)
+        # What clients do then: what they were told may not be so any more.
+        client.next_batch = None
+        self.told.pop(client.user_id, None)
+
+    async def subscribe(self) -> None:
+        """Somebody subscribes to a thread, or unsubscribes from it (MSC4306)."""
+        client = self.anybody()
+        threads = sorted({said.thread for said in self.said} - {"main"})
+        if threads:
+            root = self.chance.choice(threads[-3:])
+            path = f"{MSC4306}/rooms/{quote(self.room_id)}/thread/{quote(root)}/subscription"
+            if self.chance.random() < 0.7:
+                await client.put(path, {})
+                self.subscribed.add((client.user_id, root))
+            else:
+                await client.delete(path)
+                self.subscribed.discard((client.user_id, root))
 
     async def come_or_go(self) -> None:
         client = self.chance.choice(self.members[1:])
-        if client.user_id in self.joined:
+        membership = "leave" if client.user_id in self.joined else "join"
+        content: JsonObject = {"membership": membership}
+        user_id = client.user_id
+        outcomes = await self.outcomes(client, content, "m.room.member", "main", user_id)
+        if membership == "leave":
             await client.leave(self.room_id)
             self.joined.discard(client.user_id)
             self.told.pop(client.user_id, None)
@@ -369,7 +439,7 @@ class Day:
             await client.join(self.room_id)
             self.joined.add(client.user_id)
             self.starts[client.user_id] = len(self.said)
-        self.said.append(Said("$member", client.user_id, "main", {}, is_state=True))
+        self.said.append(Said("$member", client.user_id, "main", outcomes, is_state=True))
 
     async def look(self) -> None:
         client = self.anybody()
@@ -384,19 +454,41 @@ class Day:
             self.server.moved(client)
 
 
-HIGHLIGHT = {"set_tweak": "highlight"}
-NAME = {"kind": "contains_display_name"}
-MASTER = ".m.rule.master"
+MSC4306 = "/_matrix/client/unstable/io.element.msc4306"
+HIGHLIGHT: JsonObject = {"set_tweak": "highlight"}
+ACTIONS: list[list[Any]] = [
+    [],
+    ["notify"],
+    ["notify", HIGHLIGHT],
+    ["notify", {**HIGHLIGHT, "value": False}],
+    ["notify", {"set_tweak": "sound", "value": "default"}],
+]
+TYPES = ["m.room.message"] * 3 + ["m.room.encrypted", "m.sticker", "org.matrix.msc3381.poll.start"]
+CONDITIONS: list[JsonObject] = [
+    {"kind": "contains_display_name"},
+    {"kind": "event_match", "key": "content.body", "pattern": "c*"},
+    {"kind": "event_match", "key": "type", "pattern": "m.room.*"},
+    {"kind": "event_match", "key": "room_id", "pattern": "!other:room"},
+    {"kind": "event_match", "key": "state_key", "pattern": ""},
+    {"kind": "event_property_is", "key": "content.n", "value": 1},
+    {"kind": "event_property_is", "key": "content.msgtype", "value": "m.text"},
+    {"kind": "event_property_contains", "key": "content.tags", "value": "a"},
+    {"kind": "room_member_count", "is": "3"},
+    {"kind": "sender_notification_permission", "key": "room"},
+    {"kind": "io.element.msc4306.thread_subscription", "subscribed": True},
+    {"kind": "unheard_of"},
+]
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("UNREAD_DAYS", "4"))))
 async def test_sync_tells_what_an_independent_count_says(
     start_server: StartServer, seed: int
 ) -> None:
-    server = await start_server(caches={"timeline_events": 20})
+    push = {"thread_subscriptions": seed % 2 == 1, "legacy_mentions": seed % 4 > 1}
+    server = await start_server(caches={"timeline_events": 20}, push=push)
     members = [await server.user(name) for name in ("ann", "ben", "cat")]
     room_id = await members[0].create_room(preset="public_chat")
-    day = Day(server, random.Random(seed), room_id, members)
+    day = Day(server, random.Random(seed), room_id, members, push["thread_subscriptions"])
     for client in members:
         await client.join(room_id)
         day.joined.add(client.user_id)

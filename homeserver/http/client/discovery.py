@@ -30,7 +30,6 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc4140": True,  # delayed events
     "uk.half-shot.msc2666.query_mutual_rooms": True,
     "org.matrix.msc3827.stable": True,  # room types in the directory
-    "org.matrix.msc4306": True,  # thread subscriptions
     "org.matrix.msc4308": True,  # thread subscriptions in sliding sync
     "org.matrix.msc3881": True,  # pushers switched on and off from another device
     "org.matrix.msc4076": True,  # pushers without the count of unread messages
@@ -59,7 +58,11 @@ code {{ background: #8882; padding: 0 .3em }}
 @endpoints.get("/versions", auth=Auth.NONE, limit=Limit.NONE)
 async def versions(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientversions"""
-    return {"versions": VERSIONS, "unstable_features": UNSTABLE_FEATURES}
+    features = dict(UNSTABLE_FEATURES)
+    if call.parts.config.push.thread_subscriptions:
+        # Without their push rules, subscriptions would change nothing.
+        features["org.matrix.msc4306"] = True
+    return {"versions": VERSIONS, "unstable_features": features}
 
 
 @pages.get("/", auth=Auth.NONE)

@@ -15,7 +15,6 @@ from homeserver.protocol.push_rules import (
     set_actions,
     set_enabled,
 )
-from homeserver.stream.push_rules import DEFAULTS
 
 endpoints = Endpoints()
 
@@ -38,8 +37,8 @@ async def get_global_push_rules(call: Call) -> JsonObject:
 async def get_push_rule(call: Call, kind: str, rule_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3pushrulesglobalkindruleid"""
     user_id = call.requester.user_id
-    rules = await call.parts.push_rule_settings.get(user_id)
-    return get_rule(rules, DEFAULTS, user_id, kind, rule_id)
+    settings = call.parts.push_rule_settings
+    return get_rule(await settings.get(user_id), settings.defaults, user_id, kind, rule_id)
 
 
 @endpoints.put(RULE, auth=Auth.USER)
@@ -75,8 +74,10 @@ async def set_push_rule_enabled(
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3pushrulesglobalkindruleidenabled"""
     enabled = _member(body, "enabled")
-    await call.parts.push_rule_settings.change(
-        call.requester.user_id, lambda rules: set_enabled(rules, DEFAULTS, kind, rule_id, enabled)
+    settings = call.parts.push_rule_settings
+    await settings.change(
+        call.requester.user_id,
+        lambda rules: set_enabled(rules, settings.defaults, kind, rule_id, enabled),
     )
     return {}
 
@@ -94,15 +95,18 @@ async def set_push_rule_actions(
 ) -> JsonObject:
     """client-server-api#put_matrixclientv3pushrulesglobalkindruleidactions"""
     actions = _member(body, "actions")
-    await call.parts.push_rule_settings.change(
-        call.requester.user_id, lambda rules: set_actions(rules, DEFAULTS, kind, rule_id, actions)
+    settings = call.parts.push_rule_settings
+    await settings.change(
+        call.requester.user_id,
+        lambda rules: set_actions(rules, settings.defaults, kind, rule_id, actions),
     )
     return {}
 
 
 async def _ruleset(call: Call) -> JsonObject:
     user_id = call.requester.user_id
-    return ruleset(await call.parts.push_rule_settings.get(user_id), DEFAULTS, user_id)
+    settings = call.parts.push_rule_settings
+    return ruleset(await settings.get(user_id), settings.defaults, user_id)
 
 
 def _member(body: JsonObject, name: str) -> object:

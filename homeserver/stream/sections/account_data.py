@@ -4,33 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from homeserver.protocol.filters import EventMatcher
 from homeserver.store import account_data as account_data_store
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
 from homeserver.stream.changes import AccountDataChange, Change
 from homeserver.stream.live_users import LiveUser
-from homeserver.stream.push_rules import is_push_rules, served_content, unchanged_row
+from homeserver.stream.push_rules import LivePushRules, is_push_rules, unchanged_row
 from homeserver.stream.sync_request import SyncRequest, encode
 
 ByRoom = dict[str, list[AccountDataRow]]
 EMPTY_CONTENT = b"{}"
 
 
-async def read_account_data(request: SyncRequest, user: LiveUser, database: Database) -> ByRoom:
-    """The user's account data (from scratch), or what changed in it, by room id ('': global)."""
-    changes = None if request.from_scratch else user.changes_since(request.since or 0)
-    if changes is not None:
-        return _by_room(_newest(_rows(changes)))
-    after = 0 if request.from_scratch else request.since or 0
-    async with database.connection() as connection:
-        rows = await account_data_store.of_user(connection, user.user_id, after)
-    if request.from_scratch:
-        # Deleted data has an empty content; whoever starts anew never knew it.
-        rows = [row for row in rows if row.content != EMPTY_CONTENT]
-        if not any(map(is_push_rules, rows)):
-            rows.append(unchanged_row(user.user_id))
-    return _by_room(rows)
+class AccountDataLog:
+    """Reads users' account data as their clients get them."""
+
+    def __init__(self, database: Database, push_rules: LivePushRules) -> None:
+        self.database = database
+        self._push_rules = push_rules
+
+    async def read(self, request: SyncRequest, user: LiveUser) -> ByRoom:
+        """All of them (from scratch), or what changed, by room id ('': global)."""
+        changes = None if request.from_scratch else user.changes_since(request.since or 0)
+        if changes is not None:
+            return self._by_room(_newest(_rows(changes)))
+        after = 0 if request.from_scratch else request.since or 0
+        async with self.database.connection() as connection:
+            rows = await account_data_store.of_user(connection, user.user_id, after)
+        if request.from_scratch:
+            # Deleted data has an empty content; whoever starts anew never knew it.
+            rows = [row for row in rows if row.content != EMPTY_CONTENT]
+            if not any(map(is_push_rules, rows)):
+                rows.append(unchanged_row(user.user_id))
+        return self._by_room(rows)
+
+    def _by_room(self, rows: Iterable[AccountDataRow]) -> ByRoom:
+        found: ByRoom = {}
+        for row in rows:
+            found.setdefault(row.room_id, []).append(self._served(row))
+        return found
+
+    def _served(self, row: AccountDataRow) -> AccountDataRow:
+        """Push rules are stored without the server's defaults."""
+        if not is_push_rules(row):
+            return row
+        return replace(row, content=self._push_rules.served(row.user_id, row.content))
 
 
 def account_data_events(matcher: EventMatcher, rows: Sequence[AccountDataRow]) -> list[bytes]:
@@ -41,8 +62,7 @@ def account_data_events(matcher: EventMatcher, rows: Sequence[AccountDataRow]) -
 
 
 def _event(row: AccountDataRow) -> bytes:
-    content = served_content(row) if is_push_rules(row) else row.content
-    return b'{"type":' + encode(row.type) + b',"content":' + content + b"}"
+    return b'{"type":' + encode(row.type) + b',"content":' + row.content + b"}"
 
 
 def _rows(changes: Iterable[Change]) -> Iterable[AccountDataRow]:
@@ -51,10 +71,3 @@ def _rows(changes: Iterable[Change]) -> Iterable[AccountDataRow]:
 
 def _newest(rows: Iterable[AccountDataRow]) -> Iterable[AccountDataRow]:
     return {(row.room_id, row.type): row for row in rows}.values()
-
-
-def _by_room(rows: Iterable[AccountDataRow]) -> ByRoom:
-    found: ByRoom = {}
-    for row in rows:
-        found.setdefault(row.room_id, []).append(row)
-    return found

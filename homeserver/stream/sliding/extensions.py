@@ -9,12 +9,11 @@ from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT
 from homeserver.store.account_data import AccountDataRow
-from homeserver.store.database import Database
 from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser, LiveUsers
-from homeserver.stream.sections.account_data import account_data_events, read_account_data
+from homeserver.stream.sections.account_data import AccountDataLog, account_data_events
 from homeserver.stream.sections.ephemeral import receipt_event, typing_event, visible_receipts
 from homeserver.stream.sliding.connections import Told
 from homeserver.stream.sliding.lists import ListAnswer
@@ -59,8 +58,8 @@ class Scope(Struct, frozen=True):
 class RoomExtensions:
     """Typing, receipts and account data."""
 
-    def __init__(self, database: Database, rooms: LiveRooms, users: LiveUsers) -> None:
-        self._database = database
+    def __init__(self, account_data: AccountDataLog, rooms: LiveRooms, users: LiveUsers) -> None:
+        self._account_data = account_data
         self._rooms = rooms
         self._users = users
 
@@ -68,7 +67,7 @@ class RoomExtensions:
         """Global account data and that of the rooms in scope, None if nothing is new."""
         since = scope.told.position or None
         request = replace(scope.request, since=since)
-        found = await read_account_data(request, scope.user, self._database)
+        found = await self._account_data.read(request, scope.user)
         members = []
         events = account_data_events(EVERY_ROOM_EVENT, found.pop("", ()))
         if events:

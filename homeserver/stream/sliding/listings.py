@@ -7,10 +7,12 @@ anew; it is thrown away when the user's memberships change.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
+from homeserver.protocol.spaces import CHILD, is_child
 from homeserver.stream.changes import Change
 from homeserver.stream.facts import ListedRooms
 from homeserver.stream.invite_permission import Wanted
@@ -72,6 +74,26 @@ class Listings:
                 listing.by_id[room_id] = candidate(room_id, row, facts.get(row.room_number))
             listing.rooms = sorted(listing.by_id.values(), key=by_bump, reverse=True)
         listing.position = position
+
+    async def children(self, user: LiveUser, spaces: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The rooms in those of these spaces that the user is in."""
+        joined = user.joined_rooms()
+        live = await self._rooms.get_many([space for space in spaces if space in joined])
+        children = {
+            room_id: [event_id for key, event_id in room.state.items() if key[0] == CHILD]
+            for room_id, room in live.items()
+        }
+        events = await self._rooms.get_events(chain.from_iterable(children.values()))
+        return {
+            space: frozenset(
+                event.state_key
+                for event_id in ids
+                if (event := events.get(event_id)) is not None
+                and event.state_key is not None
+                and is_child(event.content)
+            )
+            for space, ids in children.items()
+        }
 
     def fail(self, changes: Sequence[Change]) -> None:
         """A commit failed: what is in memory is read again (called by the writer)."""

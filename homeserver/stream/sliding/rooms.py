@@ -45,7 +45,7 @@ class SlidingRooms:
     def __init__(
         self, rooms: LiveRooms, listed: ListedRooms, windows: Windows, unread: Unread
     ) -> None:
-        self.database = windows.database
+        self._database = windows.database
         self._rooms = rooms
         self._listed = listed
         self._windows = windows
@@ -218,7 +218,7 @@ class SlidingRooms:
         found = {e: stored for e in wanted if (stored := cache.peek(e)) is not None}
         missing = wanted - found.keys()
         if missing:
-            async with self.database.connection() as connection:
+            async with self._database.connection() as connection:
                 found |= await cache.get_many(connection, missing, self._rooms.rules_of)
         return found
 

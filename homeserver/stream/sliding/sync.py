@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct
 
 from homeserver.protocol.filters import EVERYTHING
-from homeserver.stream.facts import ListedRooms
-from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser, LiveUsers
 from homeserver.stream.notifier import Notifier
 from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told
@@ -30,7 +28,6 @@ from homeserver.stream.sync_request import SyncRequest, encode, json_object
 from homeserver.stream.writer import StreamWriter
 
 CONNECTIONS = 5_000
-SPACE_CHILD = "m.space.child"
 
 
 class Caller(Struct, frozen=True):
@@ -60,20 +57,18 @@ class SlidingSync:
     def __init__(
         self,
         sliding_rooms: SlidingRooms,
-        rooms: LiveRooms,
+        listings: Listings,
+        room_extensions: RoomExtensions,
         users: LiveUsers,
-        listed: ListedRooms,
         notifier: Notifier,
         writer: StreamWriter,
     ) -> None:
-        self._rooms = rooms
         self._users = users
-        self._listings = Listings(rooms, listed, capacity=CONNECTIONS)
-        writer.on_failure(self._listings.fail)
+        self._listings = listings
+        self._room_extensions = room_extensions
         self._notifier = notifier
         self._writer = writer
         self._sliding_rooms = sliding_rooms
-        self._room_extensions = RoomExtensions(sliding_rooms.database, rooms, users)
         self.connections = Connections(CONNECTIONS)
         self.extensions: list[FurtherExtension] = []
 
@@ -150,15 +145,8 @@ class SlidingSync:
         return UserFacts(
             direct=direct_rooms(data.get(("", "m.direct"))),
             tags=tags,
-            children=await self._children(spaces) if spaces else {},
+            children=await self._listings.children(user, spaces) if spaces else {},
         )
-
-    async def _children(self, spaces: set[str]) -> dict[str, frozenset[str]]:
-        live = await self._rooms.get_many(spaces)
-        return {
-            room_id: frozenset(key[1] for key in room.state if key[0] == SPACE_CHILD)
-            for room_id, room in live.items()
-        }
 
     async def _extension_parts(
         self, scope: Scope, asked: Extensions, upto: int
