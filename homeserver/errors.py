@@ -43,6 +43,10 @@ class Forbidden(MatrixError):
     errcode = "M_FORBIDDEN"
 
 
+class OtherUser(Forbidden):
+    """The credentials are somebody else's: nothing that another attempt could mend."""
+
+
 class MissingToken(MatrixError):
     status = 401
     errcode = "M_MISSING_TOKEN"

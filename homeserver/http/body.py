@@ -77,7 +77,8 @@ def json_body(body_type: Any, max_depth: int) -> JsonBody:
 
 
 def _wrong_form(problem: str) -> MissingParam | BadJson:
-    if "missing required field" in problem:
+    """Only what the body itself lacks is missing; an object in it has a wrong form then."""
+    if "missing required field" in problem and " - at `" not in problem:
         return MissingParam(problem)
     return BadJson(problem)
 

@@ -75,14 +75,7 @@ def _check_server_acl(content: JsonObject) -> None:
         raise Rejected("`allow_ip_literals` must be true or false")
 
 
-def _check_join_rules(content: JsonObject) -> None:
-    allow = content.get("allow", [])
-    if not isinstance(allow, list) or not all(isinstance(rule, dict) for rule in allow):
-        raise Rejected("`allow` must be a list of objects")
-
-
 _CHECKS: dict[str, Callable[[JsonObject], None]] = {
     "m.room.power_levels": _check_power_levels,
     "m.room.server_acl": _check_server_acl,
-    "m.room.join_rules": _check_join_rules,
 }

@@ -17,6 +17,7 @@ from homeserver.errors import (
     BadJson,
     Forbidden,
     MissingParam,
+    OtherUser,
     UnknownError,
     UserDeactivated,
     WeakPassword,
@@ -182,7 +183,7 @@ class PasswordStage:
             raise MissingParam("`auth.identifier` is missing")
         account = await self._accounts.check_password(claimed, password)
         if user_id is not None and account.user_id != user_id:
-            raise Forbidden("This is another user's password")
+            raise OtherUser("This is another user's password")
         return account.user_id
 
     async def _claimed(self, auth: JsonObject) -> str | None:

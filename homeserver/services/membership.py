@@ -57,7 +57,7 @@ class Membership:
         content: JsonObject,
         third_party_signed: JsonObject | None = None,
     ) -> None:
-        """Join a room. `content` is what the client adds (`reason`). Raises Forbidden, NotFound.
+        """Join a room. `content` is what the client adds. Raises Forbidden, NotFound.
 
         `third_party_signed` turns a pending third-party invite into one for this user first.
         """

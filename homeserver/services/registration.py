@@ -30,7 +30,8 @@ _NAME_LETTERS = string.ascii_lowercase + string.digits
 
 
 class NewAccount(Struct, frozen=True):
-    """An account to make. `token` is the registration token that allows it, where one is needed."""
+    """An account to make. `token` is the registration token that allows it, where one is needed;
+    `was_guest`: the account is there, as a guest's."""
 
     user_id: str
     password_hash: str | None = None
@@ -38,6 +39,7 @@ class NewAccount(Struct, frozen=True):
     is_admin: bool = False
     app_service: str | None = None
     token: str | None = None
+    was_guest: bool = False
 
 
 class Registration:
@@ -122,9 +124,10 @@ class Registration:
                 is_guest=new.is_guest,
                 is_admin=is_admin,
             )
-            if not await accounts.insert(connection, account):
+            put = accounts.upgrade_guest if new.was_guest else accounts.insert
+            if not await put(connection, account):
                 raise UserInUse("This user id is taken")
-        for told in self._on_registered:
+        for told in () if new.was_guest else self._on_registered:
             await told(new.user_id)
 
     async def create_guest(self) -> str:

@@ -89,7 +89,7 @@ class RemoteMembership:
     ) -> None:
         """Join through one of the servers. Raises what the last one refused with, NotFound."""
         profile = await self._profile(user_id)
-        ours = {**content, **member_content("join", profile)}
+        ours = {**member_content("join", profile), **content}
         candidates = await self._candidates(user_id, room_id, servers)
         problem: MatrixError = NotFound("No server is known that is in this room")
         for server in candidates:

@@ -111,9 +111,5 @@ def _membership(stored: StoredEvent) -> str:
 
 
 def _profile(display_name: str | None, avatar_url: str | None) -> JsonObject:
-    profile = {}
-    if display_name is not None:
-        profile["display_name"] = display_name
-    if avatar_url is not None:
-        profile["avatar_url"] = avatar_url
-    return profile
+    # Clients expect both keys: null for what isn't set.
+    return {"display_name": display_name, "avatar_url": avatar_url}

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import replace
 
 from homeserver.errors import InvalidParam
 from homeserver.json_types import JsonObject
@@ -76,13 +77,15 @@ class SearchRequest(Struct, frozen=True):
 
 
 class NextBatch(Struct, frozen=True, array_like=True):
-    """What a `next_batch` says: the last hit that was told, and to which group it goes on."""
+    """What a `next_batch` says: the last hit that was told, to which group it goes on, and how
+    many hits there were."""
 
     rank: float = 0.0
     origin_server_ts: int = 0
     number: int = 0
     key: Literal["", "room_id", "sender"] = ""
     value: str = ""
+    total: int = 0
 
     @property
     def place(self) -> Place | None:
@@ -125,19 +128,20 @@ class Search:
         }
         limit = matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
         hits = await self._hits(requester, criteria, matcher, chosen, batch, limit)
-        more = len(hits) > limit
-        hits = hits[:limit]
         numbers = {hit.room_number for hit in hits}
         readers = await self._many_rooms.readers(requester, [chosen[n] for n in numbers])
         found = await self._look(readers, criteria, matcher, hits)
         answer = await self._answer(readers, criteria, found)
-        answer["count"] = hits[0].total if hits else 0
+        # Test suites expect that a full page has a `next_batch`, also if it is the last; the page
+        # after it is empty then.
+        total = hits[0].total if hits else batch.total
+        answer["count"] = total
         answer["highlights"] = highlights(criteria.search_term)
-        last = hits[-1].place if more and hits else None
-        if last is not None:
-            answer["next_batch"] = _token(last, batch.key, batch.value)
+        following = _following(batch, hits[-1].place, total) if 0 < limit == len(hits) else None
+        if following is not None:
+            answer["next_batch"] = _token(following)
         if criteria.groupings is not None and criteria.groupings.group_by:
-            answer["groups"] = _groups(criteria.groupings, found, rooms, last)
+            answer["groups"] = _groups(criteria.groupings, found, rooms, following)
         return {"search_categories": {"room_events": answer}}
 
     async def _hits(
@@ -149,7 +153,6 @@ class Search:
         batch: NextBatch,
         limit: int,
     ) -> list[Hit]:
-        """One more than asked for, to know whether there are more."""
         wanted = query_terms(criteria.search_term)
         spans = [(n, *span) for n, seen in rooms.items() for span in seen.history.ranges()]
         if not wanted or not spans or not limit:
@@ -173,7 +176,7 @@ class Search:
             not_senders=[*(definition.not_senders or ()), *ignored],
             recent_first=criteria.order_by == "recent",
             beyond=batch.place,
-            limit=limit + 1,
+            limit=limit,
         )
         async with self._reading.database.connection() as connection:
             return await search_store.search(connection, search)
@@ -280,10 +283,10 @@ class Search:
 
 
 def _result(found: Found, forms: Mapping[str, bytes], context: JsonObject | None) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "rank": found.hit.place.rank,
-        "result": Raw(forms[found.stored.event_id]),
-    }
+    # Test suites expect `user_id`, the old name of `sender`, with what is found.
+    form = forms[found.stored.event_id]
+    with_user_id = b'%b,"user_id":%b}' % (form[:-1], msgspec.json.encode(found.hit.sender))
+    result: dict[str, Any] = {"rank": found.hit.place.rank, "result": Raw(with_user_id)}
     if context is not None:
         result["context"] = context
     return result
@@ -303,9 +306,9 @@ def _groups(
     groupings: Groupings,
     found: Sequence[Found],
     rooms: Mapping[int, SeenRoom],
-    last: Place | None,
+    following: NextBatch | None,
 ) -> JsonObject:
-    """The results by room or by sender, each group with a token for more of it after `last`."""
+    """The results by room or by sender, each group with a token for more of it, if there is."""
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     for key in dict.fromkeys(group.key for group in groupings.group_by):
         by_value = groups.setdefault(key, {})
@@ -314,14 +317,19 @@ def _groups(
             value = hit.sender if key == "sender" else rooms[hit.room_number].room_id
             group = by_value.setdefault(value, {"order": len(by_value), "results": []})
             group["results"].append(hit.event_id)
-        if last is not None:
+        if following is not None:
             for value, group in by_value.items():
-                group["next_batch"] = _token(last, key, value)
+                batch = replace(following, key=key, value=value, total=0)
+                group["next_batch"] = _token(batch)
     return groups
 
 
-def _token(last: Place, key: Literal["", "room_id", "sender"], value: str) -> str:
-    batch = NextBatch(last.rank, last.origin_server_ts, last.number, key, value)
+def _following(batch: NextBatch, last: Place, total: int) -> NextBatch:
+    ts, number = last.origin_server_ts, last.number
+    return replace(batch, rank=last.rank, origin_server_ts=ts, number=number, total=total)
+
+
+def _token(batch: NextBatch) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(batch)).decode()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct, field
 
 from homeserver.clock import Clock
-from homeserver.errors import BadJson, Forbidden, MatrixError, UnknownError
+from homeserver.errors import BadJson, Forbidden, MatrixError, OtherUser, UnknownError
 from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
 
@@ -51,7 +51,8 @@ class Stage(Protocol):
     async def check(self, user_id: str | None, auth: JsonObject) -> Any:
         """What the stage found out, for the operation of this user (None: of nobody yet).
 
-        Raises a `MatrixError` with status 401 or 403 if it wasn't passed.
+        Raises a `MatrixError` with status 401 or 403 if it wasn't passed, `OtherUser` if it never
+        can be.
         """
 
 
@@ -133,7 +134,7 @@ class UserInteractive:
             return self._new_session(operation, flows)
         session = self.session(auth["session"])
         if session.operation != operation:
-            raise UnknownError("This authentication session was begun for something else")
+            raise Forbidden("This authentication session was begun for something else")
         return session
 
     def _new_session(self, operation: Operation, flows: Flows) -> Session:
@@ -156,7 +157,7 @@ class UserInteractive:
             stage = self._stages[stage_type]
             session.results[stage_type] = await stage.check(session.operation.user_id, auth)
         except MatrixError as failure:
-            if failure.status not in {401, 403}:
+            if failure.status not in {401, 403} or isinstance(failure, OtherUser):
                 raise
             raise self._needed(session, failure) from None
 

@@ -58,6 +58,20 @@ async def insert(connection: Connection, account: Account) -> bool:
     return made is not None
 
 
+async def upgrade_guest(connection: Connection, account: Account) -> bool:
+    """Make a guest's account this one; False if there is no such guest."""
+    made = await connection.fetchval(
+        """
+        UPDATE accounts SET is_guest = false, password_hash = $2, is_admin = $3
+        WHERE user_id = $1 AND is_guest AND NOT is_deactivated RETURNING true
+        """,
+        account.user_id,
+        account.password_hash,
+        account.is_admin,
+    )
+    return made is not None
+
+
 async def find(connection: Connection, user_id: str) -> Account | None:
     """The account, a deactivated one too."""
     row = await connection.fetchrow(

@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-DERIVED = Path(__file__).with_name("client_server_api.json")
+from tests.support.specification import DERIVED
+
 METHODS = ("get", "put", "post", "delete")
 KEPT = frozenset(
     (

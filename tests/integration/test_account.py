@@ -76,7 +76,7 @@ async def test_anothers_password_does_not_do(server: RunningServer) -> None:
     alice, bob = await server.user("alice"), await server.user("bob")
     auth = by_password(identifier={"type": "m.id.user", "user": bob.user_id})
     refused = await refusal(alice.post("/account/password", {"new_password": NEW, "auth": auth}))
-    assert (refused.status, refused.errcode) == (401, "M_FORBIDDEN")
+    assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")
 
 
 async def test_a_session_serves_only_what_it_was_begun_for(server: RunningServer) -> None:
@@ -85,7 +85,7 @@ async def test_a_session_serves_only_what_it_was_begun_for(server: RunningServer
     auth = by_password(session=needed.body["session"])
     for client, path in ((alice, "/account/deactivate"), (bob, "/account/password")):
         refused = await refusal(client.post(path, {"new_password": NEW, "auth": auth}))
-        assert (refused.status, refused.errcode) == (400, "M_UNKNOWN")
+        assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")
 
 
 async def test_a_completed_session_serves_once(server: RunningServer) -> None:

@@ -20,7 +20,7 @@ from tests.support.server import RunningServer
         ("m.room.server_acl", {"allow": ["*"], "deny": ["hs.test"]}, "M_INVALID_PARAM"),
         ("m.room.server_acl", {"allow": "*"}, "M_BAD_JSON"),
         ("m.room.member", {"membership": "join"}, "M_INVALID_PARAM"),
-        ("m.room.create", {}, "M_FORBIDDEN"),
+        ("m.room.create", {}, "M_INVALID_PARAM"),
     ],
 )
 @pytest.mark.parametrize("version", ["6", "12"])
@@ -31,6 +31,25 @@ async def test_state_that_makes_no_sense_is_refused(
     room_id = await alice.create_room(room_version=version)
     refused = await refusal(alice.set_state(room_id, event_type, content))
     assert refused.errcode == errcode
+
+
+async def test_creators_get_no_level_of_their_own(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    more = {"additional_creators": [bob.user_id]}
+    room_id = await alice.create_room(room_version="12", creation_content=more)
+    for creator in (alice, bob):
+        levels = {"users": {creator.user_id: 100}}
+        refused = await refusal(alice.set_state(room_id, "m.room.power_levels", levels))
+        assert (refused.status, refused.errcode) == (400, "M_BAD_JSON")
+
+
+async def test_join_rules_that_mean_nothing_let_nobody_in(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    for allow in ("rubbish", ["rubbish"], [{"type": 1}]):
+        rules = {"join_rule": "restricted", "allow": allow}
+        await alice.set_state(room_id, "m.room.join_rules", rules)
+        assert (await refusal(bob.join(room_id))).status == 403
 
 
 async def test_a_message_has_a_text(server: RunningServer) -> None:
@@ -44,8 +63,11 @@ async def test_a_room_is_not_its_own_replacement(server: RunningServer) -> None:
     alice = await server.user("alice")
     room_id = await alice.create_room()
     content = {"body": "gone", "replacement_room": room_id}
-    refused = await refusal(alice.set_state(room_id, "m.room.tombstone", content))
-    assert refused.errcode == "M_INVALID_PARAM"
+    for request in (
+        alice.set_state(room_id, "m.room.tombstone", content),
+        alice.send(room_id, content, "m.room.tombstone"),
+    ):
+        assert (await refusal(request)).errcode == "M_INVALID_PARAM"
 
 
 async def test_a_room_whose_creator_could_not_name_it_is_not_made(server: RunningServer) -> None:

@@ -26,7 +26,7 @@ async def test_a_device_tells_when_it_was_seen(server: RunningServer) -> None:
     await alice.get("/devices")
     await server.restart()
     device = await server.moved(alice).get(f"/devices/{alice.device_id}")
-    assert device["last_seen_ip"] == "127.0.0.1"
+    assert (device["user_id"], device["last_seen_ip"]) == (alice.user_id, "127.0.0.1")
     assert device["last_seen_ts"] > 1_700_000_000_000
 
 
@@ -62,6 +62,17 @@ async def test_a_deleted_device_is_logged_out(server: RunningServer) -> None:
     assert await alice.delete(path, {"auth": auth}) == {}
     assert (await refusal(other.get("/devices"))).errcode == "M_UNKNOWN_TOKEN"
     assert await device_ids(alice) == {alice.device_id}
+
+
+async def test_who_may_delete_one_device_may_not_delete_another(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    one, two = [await alice.another_device() for _ in range(2)]
+    needed = await refusal(alice.delete(f"/devices/{one.device_id}"))
+    auth = {**AUTH, "session": needed.body["session"]}
+    refused = await refusal(alice.delete(f"/devices/{two.device_id}", {"auth": auth}))
+    assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")
+    await alice.delete(f"/devices/{one.device_id}", {"auth": auth})
+    assert await device_ids(alice) == {alice.device_id, two.device_id}
 
 
 async def test_several_devices_are_deleted_at_once(server: RunningServer) -> None:

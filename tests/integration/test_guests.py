@@ -6,7 +6,7 @@ import pytest
 
 from homeserver.http.endpoint import Auth
 from homeserver.http.routes import ROUTES
-from tests.support.client import Client, refusal
+from tests.support.client import PASSWORD, Client, refusal
 from tests.support.server import RunningServer
 
 V3 = "/_matrix/client/v3"
@@ -123,3 +123,32 @@ async def test_guests_change_only_their_display_name(server: RunningServer) -> N
 async def test_guests_make_no_rooms(server: RunningServer) -> None:
     refused = await refusal((await guest(server)).create_room())
     assert (refused.status, refused.errcode) == (403, "M_GUEST_ACCESS_FORBIDDEN")
+
+
+async def test_a_guest_becomes_a_full_user(server: RunningServer) -> None:
+    alice, visitor, other = await server.user("alice"), await guest(server), await guest(server)
+    room_id = await open_room(alice)
+    await visitor.join(room_id)
+    name = visitor.user_id[1:].partition(":")[0]
+    wish = {
+        "username": name,
+        "password": PASSWORD,
+        "auth": {"type": "m.login.dummy"},
+    }
+    for token in ("rubbish", other.token, alice.token):
+        refused = await refusal(
+            server.anonymous().post("/register", {**wish, "guest_access_token": token})
+        )
+        assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")
+    taken = await refusal(server.anonymous().post("/register", wish))
+    assert taken.errcode == "M_USER_IN_USE"
+
+    answer = await server.anonymous().post(
+        "/register", {**wish, "guest_access_token": visitor.token}
+    )
+
+    assert answer["user_id"] == visitor.user_id
+    assert (await visitor.get("/account/whoami"))["is_guest"] is False
+    member = await server.anonymous().login(name)
+    assert (await member.get("/joined_rooms"))["joined_rooms"] == [room_id]
+    await member.create_room()

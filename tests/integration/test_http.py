@@ -85,6 +85,18 @@ async def test_a_bad_body_is_refused(server: RunningServer, body: bytes, errcode
     assert (refused.status, refused.errcode) == (400, errcode)
 
 
+async def test_what_the_body_itself_lacks_is_missing(server: RunningServer) -> None:
+    """Within an object of it, something lacking is a wrong form."""
+    alice = await server.user("alice")
+    bodies: list[tuple[Any, str]] = [
+        ({}, "M_MISSING_PARAM"),
+        ({"sessions": {"s": {}}}, "M_BAD_JSON"),
+    ]
+    for body, errcode in bodies:
+        refused = await refusal(alice.put("/room_keys/keys/!room:hs.test", body, version="1"))
+        assert (refused.status, refused.errcode) == (400, errcode)
+
+
 async def test_a_huge_body_is_refused(server: RunningServer) -> None:
     body = b'{"type": "' + b"x" * 1_100_000 + b'"}'
     response, answer = await raw(server, "POST", V3 + "/login", data=io.BytesIO(body))

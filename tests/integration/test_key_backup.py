@@ -191,7 +191,6 @@ async def test_keys_go_to_the_current_version_only(alice: Client) -> None:
         {},
         {**key(), "first_message_index": "0"},
         {**key(), "forwarded_count": -1},
-        {**key(), "session_data": "text"},
         {**key(), "is_verified": 1},
     ],
 )
@@ -224,3 +223,14 @@ async def test_nothing_is_lost_when_devices_back_up_at_once(alice: Client) -> No
 
     assert (await alice.get(f"/room_keys/version/{version}"))["count"] == 200
     assert len((await keys(alice, version, f"/{ROOM}"))["sessions"]) == 200
+
+
+async def test_what_an_algorithm_defines_may_be_any_json(alice: Client) -> None:
+    body = {"algorithm": "org.example.other", "auth_data": "a text"}
+    version = (await alice.post("/room_keys/version", body))["version"]
+    another = {**key(), "session_data": ["a", 1]}
+
+    await put(alice, version, f"/{ROOM}/s", another)
+
+    assert (await alice.get("/room_keys/version"))["auth_data"] == "a text"
+    assert await keys(alice, version, f"/{ROOM}/s") == another

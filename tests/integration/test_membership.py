@@ -9,7 +9,7 @@ import pytest
 
 from homeserver.json_types import JsonObject
 from tests.conftest import StartServer
-from tests.support.client import Client, Refused, refusal
+from tests.support.client import Client, Refused, refusal, timeline
 from tests.support.server import RunningServer
 
 MEMBER = "m.room.member"
@@ -51,6 +51,18 @@ async def test_every_change_of_membership_carries_its_reason(server: RunningServ
         body = {} if client is bob else {"user_id": bob.user_id}
         await post(client, room_id, action, reason=f"so {action}", **body)
         assert await reason() == f"so {action}"
+
+
+async def test_who_joins_may_say_more(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await pub(alice)
+    said = {"displayname": "Guest of honour", "org.example.colour": "red", "reason": "curious"}
+    kept_out = {"membership": "ban", "join_authorised_via_users_server": alice.user_id}
+
+    await post(bob, room_id, "join", **said, **kept_out)
+
+    content = await alice.state(room_id, MEMBER, bob.user_id)
+    assert content == {**said, "membership": "join"}
 
 
 @pytest.mark.parametrize("action", ["join", "leave", "kick", "ban", "unban", "invite"])
@@ -248,3 +260,24 @@ async def test_nobody_vouches_for_themselves(server: RunningServer) -> None:
     await alice.set_state(room_id, "m.room.join_rules", restricted)
     content = {"membership": "join", "join_authorised_via_users_server": alice.user_id}
     assert (await refusal(state(bob, room_id, bob.user_id, content))).errcode == "M_FORBIDDEN"
+
+
+@pytest.mark.parametrize("how", ["reject", "take back", "kick"])
+async def test_who_was_never_in_a_room_sees_how_that_ended(server: RunningServer, how: str) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    room_id = await alice.create_room(preset="private_chat", initial_state=[rule])
+    if how == "reject":
+        await alice.invite(room_id, bob.user_id)
+    else:
+        await bob.post(f"/knock/{quote(room_id)}")
+    await bob.sync()
+    if how == "kick":
+        await post(alice, room_id, "kick", user_id=bob.user_id, reason="no")
+    else:
+        await bob.leave(room_id)
+
+    (event,) = timeline(await bob.sync(), room_id, "leave")
+
+    assert (event["type"], event["state_key"]) == (MEMBER, bob.user_id)
+    assert event["content"]["membership"] == "leave"

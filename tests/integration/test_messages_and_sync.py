@@ -75,3 +75,14 @@ async def test_text_that_cannot_be_stored_is_refused(server: RunningServer) -> N
             assert response.status == 400, path
             assert (await response.json())["errcode"] in ("M_BAD_JSON", "M_INVALID_PARAM")
     await alice.send(room_id, "NUL in \0 content is fine")
+
+
+async def test_the_old_way_of_sending_takes_a_transaction_id_too(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    path = f"/rooms/{room_id}/send/m.room.message"
+    sent = [
+        (await alice.post(way, {"msgtype": "m.text", "body": "hello"}))["event_id"]
+        for way in (path, f"{path}/1", f"{path}/1")
+    ]
+    assert len(set(sent)) == 3

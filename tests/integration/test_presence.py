@@ -120,3 +120,13 @@ async def test_presence_can_be_switched_off(start_server: StartServer) -> None:
     await bob.sync()
     assert "presence" not in await alice.sync()
     assert await alice.get(f"/presence/{quote(bob.user_id)}/status") == {"presence": "offline"}
+
+
+async def test_a_user_alone_sees_themselves_at_first(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    await set_status(alice, "online", status_msg="alone")
+
+    content = presence_of(await alice.sync(), alice.user_id)
+
+    assert content is not None
+    assert (content["presence"], content["status_msg"]) == ("online", "alone")

@@ -47,6 +47,30 @@ async def test_pages_go_back_to_the_create_event(server: RunningServer) -> None:
     assert len(ids(events)) == len(set(ids(events)))
 
 
+async def test_every_page_but_an_empty_one_has_an_end(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+
+    whole = await alice.messages(room_id, limit="100")
+    beyond = await alice.messages(room_id, **{"from": whole["end"]})
+
+    assert whole["chunk"][-1]["type"] == "m.room.create"
+    assert beyond["chunk"] == []
+    assert "end" not in beyond
+
+
+async def test_who_may_not_read_learns_that_first(server: RunningServer) -> None:
+    alice, eve = await server.user("alice"), await server.user("eve")
+    room_id = await alice.create_room()
+    for client, expected in (
+        (alice, (400, "M_MISSING_PARAM")),
+        (eve, (403, "M_FORBIDDEN")),
+    ):
+        with pytest.raises(Refused) as refused:
+            await client.get(f"/rooms/{room_id}/messages")
+        assert (refused.value.status, refused.value.errcode) == expected
+
+
 async def test_pages_go_forward_from_the_beginning(server: RunningServer) -> None:
     alice = await server.user("alice")
     room_id = await alice.create_room()

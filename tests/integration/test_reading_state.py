@@ -113,3 +113,13 @@ async def test_joined_members_have_their_profiles(server: RunningServer) -> None
 
     assert joined.keys() == {alice.user_id, bob.user_id}
     assert joined[bob.user_id] == {"display_name": "Robert", "avatar_url": "mxc://hs.test/b"}
+
+
+async def test_joined_members_without_a_profile_have_nulls(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    await alice.set_state(room_id, "m.room.member", {"membership": "join"}, alice.user_id)
+
+    joined = (await alice.get(f"/rooms/{room_id}/joined_members"))["joined"]
+
+    assert joined == {alice.user_id: {"display_name": None, "avatar_url": None}}

@@ -151,6 +151,7 @@ async def test_results_are_paged_in_order(server: RunningServer, order_by: str) 
         assert page["count"] == 7
         seen += ids(page)
         if "next_batch" not in page:
+            assert len(page["results"]) == 1
             break
         token = page["next_batch"]
 
@@ -159,6 +160,20 @@ async def test_results_are_paged_in_order(server: RunningServer, order_by: str) 
         assert seen == sent[::-1]
     else:
         assert seen[0] == sent[0]
+
+
+async def test_the_page_after_a_full_one_may_be_empty(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    sent = [await alice.send(room_id, "needle") for _ in range(2)]
+    await find(alice, "needle", *sent)
+
+    full = await search(alice, "needle", filter={"limit": 2})
+    after = await search(alice, "needle", full["next_batch"], filter={"limit": 2})
+
+    assert full["results"][0]["result"]["user_id"] == alice.user_id
+    assert (after["results"], after["count"]) == ([], 2)
+    assert "next_batch" not in after
 
 
 async def test_results_come_in_groups_that_page_on_their_own(server: RunningServer) -> None:
@@ -219,7 +234,7 @@ async def test_the_index_goes_on_after_a_restart(server: RunningServer) -> None:
     ("body", "query", "errcode"),
     [
         ({}, {}, "M_MISSING_PARAM"),
-        ({"search_categories": {"room_events": {}}}, {}, "M_MISSING_PARAM"),
+        ({"search_categories": {"room_events": {}}}, {}, "M_BAD_JSON"),
         ({"search_categories": {"room_events": {"search_term": 7}}}, {}, "M_BAD_JSON"),
         (
             {"search_categories": {"room_events": {"search_term": "x", "order_by": "luck"}}},

@@ -12,6 +12,7 @@ from urllib.parse import quote as quote_path
 import aiohttp
 
 from homeserver.json_types import JsonObject
+from tests.support import specification
 
 DEADLINE = 15.0
 
@@ -88,6 +89,8 @@ class Client:
             ) as response,
         ):
             answer = await response.json(content_type=None)
+            if specification.JUDGES:
+                _judge(method, path, response.status, answer)
             if response.status >= 400:
                 raise Refused(response.status, answer, response.headers)
             return answer
@@ -235,6 +238,12 @@ def timeline(answer: JsonObject, room_id: str, membership: str = "join") -> list
 def bodies(events: list[JsonObject]) -> list[str]:
     """The texts of the messages among `events`."""
     return [e["content"]["body"] for e in events if e["type"] == "m.room.message"]
+
+
+def _judge(method: str, path: str, status: int, answer: Any) -> None:
+    operation = specification.find(method, path.partition("?")[0])
+    wrong = None if operation is None else specification.problem(operation, status, answer)
+    assert wrong is None, f"{method} {path} {status} {str(wrong)[:2000]}\n{str(answer)[:4000]}"
 
 
 def _state_path(room_id: str, event_type: str, state_key: str) -> str:

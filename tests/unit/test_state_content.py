@@ -21,8 +21,6 @@ POWER_LEVELS = "m.room.power_levels"
         ("m.room.topic", {"topic": []}),
         ("m.room.message", {"body": 3, "msgtype": "m.text"}),
         ("m.room.join_rules", {"join_rule": {}}),
-        ("m.room.join_rules", {"join_rule": "restricted", "allow": "x"}),
-        ("m.room.join_rules", {"join_rule": "restricted", "allow": ["x"]}),
         (POWER_LEVELS, {"ban": "50"}),
         (POWER_LEVELS, {"ban": True}),
         (POWER_LEVELS, {"ban": None}),

@@ -34,14 +34,16 @@ class DeleteDevicesBody(msgspec.Struct):
 @endpoints.get("/devices", auth=Auth.GUEST)
 async def get_devices(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv3devices"""
-    devices = await call.parts.devices.of_user(call.requester.user_id)
-    return {"devices": [_device_json(device) for device in devices]}
+    user_id = call.requester.user_id
+    devices = await call.parts.devices.of_user(user_id)
+    return {"devices": [_device_json(user_id, device) for device in devices]}
 
 
 @endpoints.get("/devices/{device_id}", auth=Auth.GUEST)
 async def get_device(call: Call, device_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3devicesdeviceid"""
-    return _device_json(await call.parts.devices.find(call.requester.user_id, device_id))
+    user_id = call.requester.user_id
+    return _device_json(user_id, await call.parts.devices.find(user_id, device_id))
 
 
 @endpoints.put("/devices/{device_id}", auth=Auth.GUEST)
@@ -84,13 +86,15 @@ async def _delete(call: Call, auth: JsonObject | None, device_ids: Sequence[str]
 
     if call.requester.app_service is not None:
         return await delete({})  # no user-interactive authentication (MSC4190)
-    operation = Operation("delete devices", user_id)
+    # Who agreed to the end of some devices did not agree to that of others.
+    operation = Operation(f"delete devices {sorted(device_ids)}", user_id)
     flows = [["m.login.password"]]
     return await call.parts.user_interactive.run(operation, auth, flows, delete)
 
 
-def _device_json(device: Device) -> JsonObject:
-    answer: JsonObject = {"device_id": device.device_id}
+def _device_json(user_id: str, device: Device) -> JsonObject:
+    # Clients of old expect `user_id`, which the specification doesn't name.
+    answer: JsonObject = {"device_id": device.device_id, "user_id": user_id}
     if device.display_name is not None:
         answer["display_name"] = device.display_name
     if device.last_seen_at is not None:

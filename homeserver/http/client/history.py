@@ -28,7 +28,7 @@ async def messages(call: Call, room_id: str) -> bytes:
     request = MessagesRequest(
         start=call.query("from") or None,
         to=call.query("to") or None,
-        backwards=_backwards(call),
+        backwards=None if call.query("dir") is None else _backwards(call),
         limit=call.query_int("limit", DEFAULT_LIMIT, maximum=MAX_LIMIT),
         matcher=room_event_filter(call),
     )

@@ -20,7 +20,7 @@ MAX_BODY = 16 * 1024 * 1024
 
 class VersionBody(msgspec.Struct):
     algorithm: str
-    auth_data: dict[str, Any]
+    auth_data: Any
     version: str | None = None
 
 

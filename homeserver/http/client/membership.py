@@ -6,9 +6,12 @@ from typing import Any
 
 from homeserver.errors import (
     BadJson,
+    Forbidden,
     GuestAccessForbidden,
     InvalidParam,
+    MatrixError,
     MissingParam,
+    NotFound,
     ServerNotTrusted,
     UnableToAuthoriseJoin,
     UnableToGrantJoin,
@@ -21,6 +24,8 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_room_id
 
 endpoints = Endpoints()
+
+NOT_SAID = ("third_party_signed", "membership", "join_authorised_via_users_server", "reason")
 
 
 @endpoints.get("/joined_rooms", auth=Auth.USER)
@@ -53,16 +58,22 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
     """client-server-api#post_matrixclientv3joinroomidoralias"""
     room_id, servers = await _resolved(call, room_id_or_alias)
     remote = call.parts.federation.remote_membership
+    unable: MatrixError | None = None
     if await remote.takes_part(room_id):
         try:
             signed = _third_party_signed(body)
-            await call.parts.membership.join(call.requester, room_id, _reason(body), signed)
+            await call.parts.membership.join(call.requester, room_id, _said(body), signed)
             return {"room_id": room_id}
-        except (UnableToAuthoriseJoin, UnableToGrantJoin):
-            pass  # another server of the room may be able to
+        except (UnableToAuthoriseJoin, UnableToGrantJoin) as error:
+            unable = error  # another server of the room may be able to
     if call.requester.is_guest:
         raise GuestAccessForbidden("Guests may join only rooms that this server is in")
-    await remote.join(call.requester.user_id, room_id, servers, _reason(body))
+    try:
+        await remote.join(call.requester.user_id, room_id, servers, _said(body))
+    except NotFound:
+        if unable is not None:
+            raise Forbidden(unable.message) from None
+        raise
     return {"room_id": room_id}
 
 
@@ -151,6 +162,12 @@ def _third_party_signed(body: JsonObject) -> JsonObject | None:
     if signed is not None and not isinstance(signed, dict):
         raise BadJson("`third_party_signed` must be an object")
     return signed
+
+
+def _said(body: JsonObject) -> JsonObject:
+    """What goes into the join's content: also what the specification doesn't name, as clients
+    expect; but for what only the server may say."""
+    return {**{k: v for k, v in body.items() if k not in NOT_SAID}, **_reason(body)}
 
 
 def _reason(body: JsonObject) -> JsonObject:

@@ -7,7 +7,12 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import AppServiceLoginUnsupported, Forbidden, MissingParam
+from homeserver.errors import (
+    AppServiceLoginUnsupported,
+    Forbidden,
+    MissingParam,
+    UnknownToken,
+)
 from homeserver.http.authentication import bearer_token
 from homeserver.http.call import Call
 from homeserver.http.credentials import credentials_json
@@ -32,6 +37,7 @@ class RegisterBody(msgspec.Struct):
     initial_device_display_name: str | None = None
     inhibit_login: bool = False
     refresh_token: bool = False
+    guest_access_token: str | None = None
 
 
 @endpoints.post("/register", auth=Auth.NONE, empty_body=True)
@@ -43,7 +49,10 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
         return await _register_app_service_user(call, body)
     flows = await call.parts.registration.flows()
     user_id = call.parts.registration.user_id_for(body.username)
-    await call.parts.registration.check_available(user_id)
+    if body.guest_access_token is None:
+        await call.parts.registration.check_available(user_id)
+    else:
+        await _require_guest(call, body.guest_access_token, user_id)
     if body.auth is not None:
         call.parts.rate_limits.take(Limit.REGISTRATION, call.address)
     if body.password is not None:
@@ -60,8 +69,21 @@ async def _register(call: Call, body: RegisterBody, user_id: str, token: str | N
     if body.password is None:
         raise MissingParam("`password` is missing")
     password_hash = await call.parts.accounts.hash_password(body.password)
-    await call.parts.registration.create(NewAccount(user_id, password_hash, token=token))
+    was_guest = body.guest_access_token is not None
+    new = NewAccount(user_id, password_hash, token=token, was_guest=was_guest)
+    await call.parts.registration.create(new)
+    call.parts.sessions.forget_user(user_id)
     return await _registered(call, body, user_id)
+
+
+async def _require_guest(call: Call, token: str, user_id: str) -> None:
+    """Only the guest upgrades their account. client-server-api#guest-access"""
+    try:
+        requester = await call.parts.sessions.find_requester(token)
+    except UnknownToken:
+        raise Forbidden("The `guest_access_token` is not known") from None
+    if not requester.is_guest or requester.user_id != user_id:
+        raise Forbidden("The `guest_access_token` is not that of the guest of this `username`")
 
 
 async def _registered(call: Call, body: RegisterBody, user_id: str) -> JsonObject:

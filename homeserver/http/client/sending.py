@@ -49,11 +49,13 @@ async def send_message_event(
     auth=Auth.GUEST,
     limit=Limit.MESSAGE,
     not_if_suspended=True,
+    also=("/rooms/{room_id}/send/{event_type}/{txn_id}",),
 )
 async def send_message_event_without_transaction(
-    call: Call, room_id: str, event_type: str, body: JsonObject
+    call: Call, room_id: str, event_type: str, body: JsonObject, txn_id: str = ""
 ) -> JsonObject:
-    """The old form without a transaction id, which some clients and suites still use."""
+    """The old form without a transaction id, or with one that means nothing, which some clients
+    and suites still use."""
     stored = await _send(call, room_id, _message(call, event_type, body), None)
     return {"event_id": stored.event_id}
 
@@ -220,6 +222,8 @@ async def _send_once(
 async def _send(
     call: Call, room_id: str, draft: Draft, transaction: Transaction | None
 ) -> StoredEvent:
+    if draft.type == "m.room.tombstone" and draft.content.get("replacement_room") == room_id:
+        raise InvalidParam("A room can't be replaced by itself")
     if "m.relates_to" in draft.content:
         await call.parts.relations.check(call.requester, room_id, draft.type, draft.content)
     return await call.parts.stream.sender.send(room_id, draft, transaction)

@@ -23,12 +23,12 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class KeyData(msgspec.Struct):
-    """A key as clients put and get it."""
+    """A key as clients put and get it. What its algorithm defines may be anything here."""
 
     first_message_index: Count
     forwarded_count: Count
     is_verified: bool
-    session_data: dict[str, Any]
+    session_data: Any
 
 
 class RoomData(msgspec.Struct):
@@ -49,7 +49,7 @@ class KeyBackups:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, user_id: str, algorithm: str, auth_data: JsonObject) -> str:
+    async def create(self, user_id: str, algorithm: str, auth_data: Any) -> str:
         """The new version."""
         async with self._database.transaction() as connection:
             version = await backup_store.create(
@@ -74,7 +74,7 @@ class KeyBackups:
         }
 
     async def set_auth_data(
-        self, user_id: str, version: str, algorithm: str, auth_data: JsonObject
+        self, user_id: str, version: str, algorithm: str, auth_data: Any
     ) -> None:
         """Raises NotFound; InvalidParam for another algorithm."""
         async with self._database.connection() as connection:

@@ -91,7 +91,12 @@ class LeftRooms:
         timeline = from_memory(window, matcher, limit)
         if timeline is None:
             timeline = await from_database(window, matcher, limit, self._database, self._rooms)
-        kept = [stored for stored in timeline.events if history.allows(order_of(stored))]
+        kept = [
+            stored
+            for stored in timeline.events
+            # How it ended they learn also of rooms of which they may see nothing else.
+            if history.allows(order_of(stored)) or stored.event_id == row.event_id
+        ]
         hidden = len(kept) < len(timeline.events)
         start = order_of(kept[0]) if kept else window.upto + 1
         return Timeline(window, kept, timeline.limited or hidden, start, timeline.in_memory)

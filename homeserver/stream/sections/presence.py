@@ -12,7 +12,8 @@ from homeserver.stream.sync_request import Part, SyncRequest, encode, events_obj
 
 
 def presence_section(presence: Presence) -> Section:
-    """What changed in the presence of those who share a room; at first, who is there."""
+    """What changed in the presence of those who share a room; at first, who is there: also the
+    user, though alone."""
 
     async def section(request: SyncRequest, user: LiveUser, upto: int) -> Sequence[Part]:
         if not presence.enabled:
@@ -20,6 +21,9 @@ def presence_section(presence: Presence) -> Section:
         since = request.since
         if since is None or request.full_state:
             found = {p.user_id: p for p in presence.in_rooms(user.joined_rooms())}
+            own = presence.of(user.user_id)
+            if own.state != "offline":
+                found.setdefault(own.user_id, own)
         else:
             found = {p.user_id: p for p in presence.since(user, since, upto)}
             if user.last_membership > since:
