@@ -283,7 +283,7 @@ def _parts(
     observers.registered.append(profiles.registered)
     delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
     observers.deactivated.append(delayed_events.account_ended)
-    encryption = encryption_parts(database, stream, cores.remote.client, config.server_name, now_ms)
+    encryption = encryption_parts(database, stream, cores.remote.client, config, now_ms)
     observers.deactivated.append(encryption.account_ended)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(

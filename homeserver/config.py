@@ -145,6 +145,9 @@ class Federation(Section, frozen=True):
     denied_servers: Annotated[
         tuple[str, ...], about("Never these servers: [evil.example, *.evil.example].")
     ] = ()
+    device_names: Annotated[
+        bool, about("Tell other servers what users call their devices (Anna's phone)?")
+    ] = False
     old_signing_keys: Annotated[
         tuple[OldSigningKey, ...],
         about("Keys that once signed our events: [{key_id, key, expired_ts}]."),

@@ -27,6 +27,7 @@ from homeserver.services.spaces import Found, Spaces
 from homeserver.store.database import Database
 from homeserver.stream import inbound as stream_inbound
 from homeserver.stream.core import StreamCore
+from homeserver.stream.summaries import Visitor
 
 
 class Ground(Struct, frozen=True):
@@ -43,7 +44,8 @@ def build(ground: Ground) -> FederationParts:
     config, database = ground.config, ground.database
     stream, remote = ground.stream, ground.remote
     inbound = stream_inbound.build(database, stream, remote, config.server_name, now_ms)
-    sender = FederationSender(database, stream, remote, now_ms)
+    tells_names = config.federation.device_names
+    sender = FederationSender(database, stream, remote, now_ms, tells_names=tells_names)
     return FederationParts(
         inbound=inbound,
         edus=IncomingEdus(stream, inbound.incoming, now_ms),
@@ -69,13 +71,15 @@ def take_encryption_edus(edus: IncomingEdus, encryption: EncryptionParts) -> Non
 def look_elsewhere(spaces: Spaces, summaries: RoomSummaries, hierarchy: RemoteHierarchy) -> None:
     """Rooms that we aren't in, of spaces or on their own, are asked for at other servers."""
 
-    async def elsewhere(children: Sequence[Child]) -> dict[str, Found]:
+    async def elsewhere(children: Sequence[Child], looking: Visitor) -> dict[str, Found]:
         rooms = await hierarchy.rooms({child.room_id: child.via for child in children})
-        return {room_id: _found(room) for room_id, room in rooms.items()}
+        return {r: _found(room) for r, room in rooms.items() if looking.may_see(room)}
 
-    async def summary_elsewhere(room_id: str, servers: Sequence[str]) -> JsonObject | None:
+    async def summary_elsewhere(
+        room_id: str, servers: Sequence[str], looking: Visitor
+    ) -> JsonObject | None:
         room = (await hierarchy.rooms({room_id: servers})).get(room_id)
-        return None if room is None else _found(room).summary
+        return None if room is None or not looking.may_see(room) else _found(room).summary
 
     spaces.elsewhere = elsewhere
     summaries.elsewhere = summary_elsewhere

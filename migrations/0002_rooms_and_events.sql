@@ -77,7 +77,8 @@ CREATE TABLE memberships (
     forgotten      boolean NOT NULL DEFAULT false,
     display_name   text,
     avatar_url     text,
-    stripped_state bytea,                -- JSON array: what came with an invite or knock
+    stripped_state bytea,                -- JSON array: what came with an invite or knock; the event of
+                                         -- a leave in a room that this server isn't in
     PRIMARY KEY (room_number, user_id)
 );
 -- a user's rooms; who shares a room with a user

@@ -5,6 +5,7 @@ The sections "Event format" of the room versions, client-server-api#size-limits.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from homeserver.json_types import JsonObject
@@ -14,6 +15,7 @@ from homeserver.protocol.room_versions import RoomVersion
 
 MAX_PDU_BYTES = 65_536
 """Of a whole event in canonical JSON with its signatures."""
+MAX_CHARACTERS = 255
 MAX_PREV_EVENTS = 20
 MAX_AUTH_EVENTS = 10
 _MAX_INT64 = 2**63 - 1
@@ -26,8 +28,12 @@ def check_size(encoded: bytes) -> None:
 
 
 def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
-    """Raises Rejected (TooLarge) unless every field has its type and keeps its limits."""
-    check_strings(pdu)
+    """Raises Rejected (TooLarge) unless every field has its type and keeps its limits.
+
+    A type or state key that is too long only in bytes passes: rooms hold such events, from when
+    servers counted characters. `check_auth_events` rejects them, but what follows them is fine.
+    """
+    _check_strings(pdu, fits_in_characters=("type", "state_key"))
     _check_ids(pdu, rules)
     for name in ("content", "hashes", "signatures"):
         if type(pdu.get(name)) is not dict:
@@ -46,10 +52,14 @@ def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
 
 def check_strings(pdu: JsonObject) -> None:
     """Raises Rejected (TooLarge) unless the strings are such, of at most 255 bytes, without NUL."""
+    _check_strings(pdu, fits_in_characters=())
+
+
+def _check_strings(pdu: JsonObject, fits_in_characters: Collection[str]) -> None:
     for name in ("type", "sender", "state_key", "room_id", "event_id"):
         value = pdu.get(name)
         if type(value) is str:
-            if not fits(value):
+            if not fits(value) and (name not in fits_in_characters or len(value) > MAX_CHARACTERS):
                 raise TooLarge(f"`{name}` is longer than 255 bytes")
             if "\0" in value:  # PostgreSQL's text can't hold it
                 raise Rejected(f"`{name}` holds NUL (U+0000)")

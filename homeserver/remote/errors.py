@@ -36,6 +36,8 @@ class RemoteRefusal(MatrixError):
             # Its own trouble (and its 401 about our signature) isn't our client's.
             status=status if 400 <= status < 500 and status != 401 else 502,
         )
+        if isinstance(version := body.get("room_version"), str):
+            self.fields["room_version"] = version  # of a room that we can't join
         self.remote_status = status
         self.remote_body = body
 

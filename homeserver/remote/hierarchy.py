@@ -21,7 +21,6 @@ SECONDS = 300.0
 MAX_SERVERS = 3
 AT_ONCE = 10
 TERMS = Terms(seconds=10.0, max_bytes=10 * 1024 * 1024)
-OPEN_RULES = ("public", "knock", "knock_restricted")
 SUMMARY_KEYS = (
     *("room_id", "name", "topic", "avatar_url", "canonical_alias", "join_rule", "room_type"),
     *("num_joined_members", "world_readable", "guest_can_join", "allowed_room_ids"),
@@ -43,11 +42,12 @@ class RemoteHierarchy:
     async def rooms(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, JsonObject]:
         """Summaries with `children_state` by room id, of those (room id -> servers) that are found.
 
-        Only rooms that anybody may look into: we don't know who of our users asks.
+        They are for this server: "The requesting server is responsible for filtering the results
+        further down for the user's request."
         """
         answers = await asyncio.gather(*(self._room(r, via) for r, via in wanted.items()))
         found = zip(wanted, answers, strict=True)
-        return {room_id: room for room_id, room in found if room is not None and _is_open(room)}
+        return {room_id: room for room_id, room in found if room is not None}
 
     async def _room(self, room_id: str, servers: Sequence[str]) -> JsonObject | None:
         known = self._known.get(room_id)
@@ -58,8 +58,8 @@ class RemoteHierarchy:
         for server in [name for name in servers if is_server_name(name)][:MAX_SERVERS]:
             room = await self._ask(server, room_id)
             if room is not None:
+                self._known.put(room_id, (now, room))
                 break
-        self._known.put(room_id, (now, room))
         return room
 
     async def _ask(self, server: str, room_id: str) -> JsonObject | None:
@@ -69,12 +69,22 @@ class RemoteHierarchy:
                 answer = await self._client.get(server, path, TERMS)
         except MatrixError:
             return None
-        for child in answer.get("children") or ():
+        for child in _list(answer, "children"):
             if _is_room(child):
                 known = _summary({**child, "children_state": []})
                 self._known.put(child["room_id"], (self._monotonic(), known))
+        # "[...] consider these room IDs as not accessible from anywhere. They should not be
+        # re-requested."
+        for inaccessible in _list(answer, "inaccessible_children"):
+            if is_room_id(inaccessible):
+                self._known.put(inaccessible, (self._monotonic(), None))
         room = answer.get("room")
         return _summary(room) if isinstance(room, dict) and room.get("room_id") == room_id else None
+
+
+def _list(answer: JsonObject, name: str) -> list[Any]:
+    value = answer.get(name)
+    return value if isinstance(value, list) else []
 
 
 def _summary(room: JsonObject) -> JsonObject:
@@ -99,7 +109,3 @@ def _is_room(child: Any) -> bool:
     if not isinstance(child, dict) or child.get("room_type") == "m.space":
         return False
     return is_room_id(child.get("room_id"))
-
-
-def _is_open(room: JsonObject) -> bool:
-    return room.get("world_readable") is True or room.get("join_rule") in OPEN_RULES

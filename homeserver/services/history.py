@@ -25,6 +25,9 @@ from homeserver.stream.sync_request import encode, json_object
 
 CANDIDATES = 50
 """How many events around a time are looked at in one query, for one that the reader may see."""
+FILLS = 5
+FILL = 100
+"""How often, and how many events at once, are fetched from other servers for one jump."""
 
 
 class MessagesRequest(Struct, frozen=True):
@@ -161,9 +164,11 @@ class History:
     ) -> tuple[str, int]:
         """The event (id, its time) closest to a time in milliseconds, at or after it or before.
 
-        Raises Forbidden, NotFound.
+        If this server lacks what was said around that time, it is fetched, so that the client can
+        read on from there. Raises Forbidden, NotFound.
         """
         reader = await self._reading.readers.open(requester, room_id)
+        await self._fill_around(reader, ts)
         for step in range(10):
             async with self._reading.database.connection() as connection:
                 found = await timeline_store.closest_to(
@@ -183,6 +188,16 @@ class History:
                 break
         direction = "backward" if backwards else "forward"
         raise NotFound(f"Unable to find event from {ts} in {direction} direction")
+
+    async def _fill_around(self, reader: Reader, ts: int) -> None:
+        """Fetch older history as long as the first event after the time has a gap before it."""
+        for _ in range(FILLS):
+            async with self._reading.database.connection() as connection:
+                after = await timeline_store.closest_to(
+                    connection, reader.room.number, ts, backwards=False, beyond=0, limit=1
+                )
+            if not after or not await self._reading.pages.fill_before(reader, after[0][0], FILL):
+                return
 
 
 def _array(events: Iterable[bytes]) -> bytes:

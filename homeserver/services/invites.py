@@ -65,12 +65,14 @@ class Invites:
         # Here, too, and not only where our own users invite: client-server-api, invite permission.
         if await self._stream.users.invites.blocks(event.state_key):
             raise InviteBlocked(f"{event.state_key} takes no invites")
+        room = await self._stream.rooms.get(invite.room_id)
+        takes_part = room is not None and bool(room.joined_local)
+        allowed = room is None or await self._inbound.incoming.is_allowed(room, invite.origin)
+        if takes_part and not allowed:
+            raise Forbidden("Your server is banned from this room")
         await self._check_room_state(invite, rules)
         signed = add_signature(event, self._stream.sender.signer)
-        room = await self._stream.rooms.get(invite.room_id)
-        if room is not None and room.joined_local:
-            if not await self._inbound.incoming.is_allowed(room, invite.origin):
-                raise Forbidden("Your server is banned from this room")
+        if takes_part:
             return signed  # the event itself comes in a transaction
         stripped = stripped_from_pdus([*invite.room_state, signed.pdu])
         await self._outside.remember(invite.room_id, rules, signed, stripped)

@@ -45,15 +45,17 @@ class PublishedKeys:
 
     def ours(self) -> JsonObject:
         """This server's keys, signed."""
-        old = {k.key_id: {"key": k.key, "expired_ts": k.expired_ts} for k in self._old_keys}
-        return self._signed(
+        old = {k.key_id: {"expired_ts": k.expired_ts, "key": k.key} for k in self._old_keys}
+        signed = self._signed(
             {
                 "server_name": self._signer.server_name,
                 "verify_keys": {self._signer.key_id: {"key": encoded_verify_key(self._signer.key)}},
-                "old_verify_keys": old,
+                "old_verify_keys": dict(sorted(old.items())),
                 "valid_until_ts": self._clock() + VALID_MS,
             }
         )
+        # As canonical JSON has them: there are verifiers that only cut the signatures out.
+        return dict(sorted(signed.items()))
 
     async def of_servers(self, criteria: Criteria) -> list[JsonObject]:
         """What these servers published, countersigned; nothing about those that can't be had."""

@@ -33,6 +33,7 @@ from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.remote.errors import RemoteRefusal
 from homeserver.store import profiles as profile_store
+from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
@@ -40,6 +41,7 @@ from homeserver.stream.drafts import Draft
 from homeserver.stream.enter_room import Offer
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.memberships import MEMBER, member_content
+from homeserver.stream.outside_memberships import as_left
 from homeserver.stream.serve_pdus import served_by_ids
 from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_from_pdus
 
@@ -136,7 +138,7 @@ class RemoteMembership:
         if row is None or row.membership not in ("invite", "knock"):
             return False
         full: JsonObject = {**content, "membership": "leave"}
-        event_id = row.event_id
+        event: Event | None = None
         for server in await self._candidates(user_id, room_id, ()):
             try:
                 hand = await self._make(server, user_id, room_id, full)
@@ -145,13 +147,38 @@ class RemoteMembership:
             except MatrixError as error:
                 log.info("leave failed", room_id=room_id, server=server, reason=error.message)
                 continue
-            event_id = hand.event.event_id
+            event = hand.event
             break
+        event = event or await self._left_by_itself(user_id, room_id, row.event_id, full)
         left = replace(
-            row, membership="leave", event_id=event_id, sender=user_id, stripped_state=None
+            row,
+            membership="leave",
+            event_id=event.event_id,
+            sender=user_id,
+            stripped_state=as_left(event),
         )
         await self._outside.put(room_id, left)
         return True
+
+    async def _left_by_itself(
+        self, user_id: str, room_id: str, invite_id: str, content: JsonObject
+    ) -> Event:
+        """A leave that no other server takes: only the user's own clients ever see it."""
+        async with self._database.connection() as connection:
+            [room] = await room_store.by_ids(connection, [room_id])
+        rules = ROOM_VERSIONS[room.version]
+        cited: list[Any] = [[invite_id, {}] if rules.event_id_in_pdu else invite_id]
+        template: JsonObject = {
+            "type": MEMBER,
+            "room_id": room_id,
+            "sender": user_id,
+            "state_key": user_id,
+            "content": content,
+            "depth": 1,
+            "prev_events": cited,
+            "auth_events": cited,
+        }
+        return self._sign(template, rules)
 
     async def knock(
         self, user_id: str, room_id: str, servers: Iterable[str], content: JsonObject
@@ -229,8 +256,8 @@ class RemoteMembership:
 
     def _sign(self, template: JsonObject, rules: RoomVersion) -> Event:
         """Our event of a template. Raises BadGateway if the template is no good."""
-        pdu = {**template, "origin_server_ts": self._clock()}
         signer = self._stream.sender.signer
+        pdu = {**template, "origin": signer.server_name, "origin_server_ts": self._clock()}
         if rules.event_id_in_pdu:
             pdu["event_id"] = self._stream.sender.new_event_id()
         try:

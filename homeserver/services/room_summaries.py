@@ -12,11 +12,11 @@ from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
 from homeserver.store import listings as listing_store
 from homeserver.store.database import Database
-from homeserver.stream.live_users import LiveUsers
-from homeserver.stream.summaries import NOBODY, room_summary, visitor
+from homeserver.stream.live_users import LiveUser, LiveUsers
+from homeserver.stream.summaries import NOBODY, Visitor, room_summary, visitor
 
-Elsewhere = Callable[[str, Sequence[str]], Awaitable[JsonObject | None]]
-"""The summary of a room that other servers know, asked of these servers."""
+Elsewhere = Callable[[str, Sequence[str], Visitor], Awaitable[JsonObject | None]]
+"""The summary of a room that other servers know, asked of these servers for a local user."""
 
 
 class RoomSummaries:
@@ -40,19 +40,19 @@ class RoomSummaries:
                 raise NotFound("There is no such room, or you may not preview it")
             summary = room_summary(listing)
         else:
-            summary = await self._from_elsewhere(requester, room_id, servers)
+            summary = await self._from_elsewhere(user, room_id, servers)
         if user is not None:
             row = user.rooms.get(room_id)
             summary["membership"] = "leave" if row is None else row.membership
         return summary
 
     async def _from_elsewhere(
-        self, requester: Requester | None, room_id: str, servers: Sequence[str]
+        self, user: LiveUser | None, room_id: str, servers: Sequence[str]
     ) -> JsonObject:
         """Other servers are asked for our own users only."""
         found = None
-        if self.elsewhere is not None and requester is not None:
-            found = await self.elsewhere(room_id, servers)
+        if self.elsewhere is not None and user is not None:
+            found = await self.elsewhere(room_id, servers, visitor(user))
         if found is None:
             raise NotFound("There is no such room, or you may not preview it")
         return found

@@ -67,8 +67,8 @@ class Found(Struct):
         return {**self.summary, "children_state": [child.stripped for child in self.children]}
 
 
-Elsewhere = Callable[[Sequence[Child]], Awaitable[Mapping[str, Found]]]
-"""Asks other servers about rooms that we don't know."""
+Elsewhere = Callable[[Sequence[Child], Visitor], Awaitable[Mapping[str, Found]]]
+"""Asks other servers about rooms that we don't know: those that the visitor may see."""
 
 
 class _Tree(Struct):
@@ -190,7 +190,7 @@ class Spaces:
             ]
         unknown = [child for child in level if child.room_id not in known]
         if unknown and self.elsewhere is not None:
-            found |= await self.elsewhere(unknown)
+            found |= await self.elsewhere(unknown, looking)
         return found
 
 

@@ -70,6 +70,17 @@ async def ids_of_users(connection: Connection, user_ids: Sequence[str]) -> list[
     return [(row[0], row[1]) for row in rows]
 
 
+async def names_of_users(
+    connection: Connection, user_ids: Sequence[str]
+) -> dict[tuple[str, str], str | None]:
+    """What these users call their devices: (user id, device id) -> display name."""
+    rows = await connection.fetch(
+        "SELECT user_id, device_id, display_name FROM devices WHERE user_id = ANY($1::text[])",
+        user_ids,
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
 async def find(connection: Connection, user_id: str, device_id: str) -> Device | None:
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM devices"  # noqa: S608 - fixed columns

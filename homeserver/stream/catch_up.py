@@ -5,7 +5,7 @@ Rules of this file: the usual batch, whose references are all in memory, costs n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY
@@ -62,14 +62,18 @@ class CatchUp:
         origins = {event.event_id: origin for origin, event in received}
         known = await self._gaps.known(room, _prev_events(events))
         late = [e for e in events if _lacks(e.prev_events, known, origins)]
+        unexplained: set[str] = set()
         if late:
             origin = origins[late[0].event_id]
-            for event in await self._gaps.missing_events(origin, room, late):
+            missing = await self._gaps.missing_events(origin, room, late)
+            if missing.is_answered:
+                unexplained.update(event.event_id for event in late)
+            for event in missing.events:
                 origins.setdefault(event.event_id, origin)
                 events.append(event)
             events = in_order(events)
         await self._fetch_auth(room, events, origins)
-        told = await self._states(room, events, origins)
+        told = await self._states(room, events, origins, unexplained)
         return await self._receiver.receive(room, events, told)
 
     def _all_in_memory(self, room: LiveRoom, events: Sequence[Event]) -> bool:
@@ -97,14 +101,24 @@ class CatchUp:
                 missing -= (await self._gaps.known(room, missing)).keys()
 
     async def _states(
-        self, room: LiveRoom, events: Sequence[Event], origins: dict[str, str]
+        self,
+        room: LiveRoom,
+        events: Sequence[Event],
+        origins: dict[str, str],
+        unexplained: Set[str],
     ) -> dict[str, State]:
-        """The states after prev_events that we lack, or whose state we don't know."""
+        """The states after prev_events that we lack, or whose state we don't know.
+
+        Not for `unexplained` events: a server that sends an event has the events before it. If it
+        was asked for them and keeps them back, the state there may be anything it likes.
+        """
         known = await self._gaps.known(room, _prev_events(events))
         told: dict[str, State] = {}
         for event in events:
             for event_id in event.prev_events:
                 if event_id in origins or event_id in told or _is_built_on(known.get(event_id)):
+                    continue
+                if event.event_id in unexplained and _is_unknown(known.get(event_id)):
                     continue
                 if len(told) == MAX_STATES:
                     return told
@@ -125,8 +139,12 @@ def _lacks(event_ids: Sequence[str], known: dict[str, KnownEvent], coming: dict[
     )
 
 
+def _is_unknown(event: KnownEvent | None) -> bool:
+    return event is None or bool(event.flags & Flag.OUTLIER)
+
+
 def _is_built_on(event: KnownEvent | None) -> bool:
     """Do we know the state after it?"""
-    if event is None or event.flags & Flag.OUTLIER:
+    if event is None or _is_unknown(event):
         return False
     return event.state_group is not None or event.type == "m.room.create"

@@ -1,7 +1,8 @@
 """Whose keys a client has to fetch anew, and whose it need not follow any more.
 
 Rules of this file:
-- A user is told of everybody with whom they share a room, whether it is encrypted or not.
+- A user is told of everybody with whom they share a room, whether it is encrypted or not; of
+  themselves, too, when they come into one: their other devices may not know each other.
 - Since when two users share a room follows from `joined_from` of their memberships alone, so that
   it is the same at any time, from memory and from Postgres.
 - A device list change wakes those who share a room *after* its commit: who joins before it is
@@ -127,7 +128,7 @@ class DeviceLists:
         candidates = (found.changed | found.came | found.went) - {user.user_id}
         shared = await self._shared_since(user, candidates, upto)
         differences = Differences()
-        if user.user_id in found.changed:
+        if user.user_id in found.changed or user.user_id in found.came:
             differences.changed.add(user.user_id)
         for user_id in candidates:
             since_when = shared.get(user_id)
@@ -179,7 +180,7 @@ class DeviceLists:
             )
         found = _Candidates(
             changed=set(changed),
-            came={user_id for user_id, is_in in moved if is_in},
+            came={user_id for user_id, is_in in moved if is_in and user_id != user.user_id},
             went={user_id for user_id, is_in in moved if not is_in},
         )
         if came_to or went_from:
@@ -189,7 +190,7 @@ class DeviceLists:
     async def _add_members(
         self, found: _Candidates, came_to: list[int], went_from: list[int]
     ) -> None:
-        """The others in rooms that the user came to or left."""
+        """Everybody in rooms that the user came to or left."""
         async with self._database.connection() as connection:
             if came_to:
                 found.came.update(await device_list_store.members(connection, came_to))

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from immutables import Map
+from msgspec import Struct
 
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
@@ -26,13 +27,21 @@ from homeserver.stream.outliers import Outliers
 from homeserver.stream.verify import Verifier
 
 V1 = "/_matrix/federation/v1"
-MISSING_EVENTS = 50
-ROUNDS = 5
+MISSING_EVENTS = 20
+"""Synapse gives no more at once, so an answer with fewer events is all that there is to have."""
+ROUNDS = 12
 FETCHED_ONE_BY_ONE = 20
 AT_ONCE = 10
 BIG = Terms(seconds=120.0, max_bytes=512 * 1024 * 1024)
 
 log = structlog.get_logger(__name__)
+
+
+class Missing(Struct, frozen=True):
+    """What `get_missing_events` gave. `is_answered`: the server does answer such questions."""
+
+    events: list[Event]
+    is_answered: bool
 
 
 class Gaps:
@@ -69,15 +78,14 @@ class Gaps:
                 found |= await event_store.known(connection, asked)
         return found
 
-    async def missing_events(
-        self, origin: str, room: LiveRoom, latest: Sequence[Event]
-    ) -> list[Event]:
+    async def missing_events(self, origin: str, room: LiveRoom, latest: Sequence[Event]) -> Missing:
         """Events between what we have and `latest`, as far as the origin tells.
 
         server-server-api#post_matrixfederationv1get_missing_eventsroomid
         """
         found: dict[str, Event] = {}
         ends = list(latest)
+        is_answered = False
         for _ in range(ROUNDS):
             ask: JsonObject = {
                 "earliest_events": list(room.head.forward_extremities[-20:]),
@@ -87,15 +95,17 @@ class Gaps:
             }
             path = path_to(f"{V1}/get_missing_events", room.room_id)
             answer = await self._ask(self.client.post(origin, path, ask))
-            verified = await self.verifier.verify(
-                _list(answer, "events")[:MISSING_EVENTS], room.rules, room.room_id
-            )
+            if answer is None:
+                break
+            is_answered = True
+            told = _list(answer, "events")[:MISSING_EVENTS]
+            verified = await self.verifier.verify(told, room.rules, room.room_id)
             fresh = [event for event in verified.events if event.event_id not in found]
             found.update((event.event_id, event) for event in fresh)
             ends = await self._with_unknown_prev_events(room, fresh, found)
-            if not ends:
+            if not ends or len(told) < MISSING_EVENTS:
                 break
-        return list(found.values())
+        return Missing(list(found.values()), is_answered)
 
     async def _with_unknown_prev_events(
         self, room: LiveRoom, events: Sequence[Event], found: Collection[str]
@@ -158,18 +168,18 @@ class Gaps:
         if verified.events:
             await self._outliers.store(room, verified.events)
 
-    async def _ask(self, request: Any) -> JsonObject:
-        """The answer, empty if there is none."""
+    async def _ask(self, request: Any) -> JsonObject | None:
+        """The answer, None if there is none."""
         try:
             answer: JsonObject = await request
         except MatrixError as error:
             log.info("a gap stays", reason=error.message)
-            return {}
+            return None
         return answer
 
 
-def _list(answer: JsonObject, name: str) -> list[Any]:
-    value = answer.get(name)
+def _list(answer: JsonObject | None, name: str) -> list[Any]:
+    value = None if answer is None else answer.get(name)
     return value if isinstance(value, list) else []
 
 

@@ -37,6 +37,7 @@ BATCH = 200
 MAX_WAITING = 5000
 """PDUs that may wait in one room; more are refused, so that their server sends them later."""
 SERVER_ACL = ("m.room.server_acl", "")
+NOT_WELCOME = "This server is not in the room, or yours may not be"
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class Incoming:
             if event is None:
                 _note_invalid(pdu, room, outcomes)
             elif event.room_id not in allowed:
-                outcomes[event.event_id] = "This server is not in the room, or yours may not be"
+                outcomes[event.event_id] = NOT_WELCOME
             else:
                 events.append(event)
         verified = await self._verifier.check_signatures(events)

@@ -28,6 +28,9 @@ from homeserver.stream.stored_event import StoredEvent
 POWER_LEVELS: StateKey = ("m.room.power_levels", "")
 REDACTION = "m.room.redaction"
 
+LEFT_OUT = Flag.REJECTED | Flag.SOFT_FAILED
+MAX_BEHIND = 200
+
 log = structlog.get_logger(__name__)
 
 
@@ -62,7 +65,7 @@ class Judged(Struct, frozen=True):
 
     @property
     def is_accepted(self) -> bool:
-        return not self.flags & (Flag.REJECTED | Flag.SOFT_FAILED)
+        return not self.flags & LEFT_OUT
 
 
 class Judge:
@@ -96,7 +99,8 @@ class Judge:
             after = changed_state(before.state, (own,))
         current, extremities = head.state, head.forward_extremities
         if not flags:
-            left = [id_ for id_ in extremities if id_ not in event.prev_events]
+            behind = await self._behind(event)
+            left = [id_ for id_ in extremities if id_ not in behind]
             extremities = (*left, event.event_id)
             current = await self._current(left, event, after)
         return Judged(
@@ -110,6 +114,20 @@ class Judge:
             missing=tuple(id_ for id_ in event.prev_events if self._is_missing(id_)),
             redacts=None if flags else await self._redacts(event, before.state),
         )
+
+    async def _behind(self, event: Event) -> set[str]:
+        """What the event comes right after: its prev_events, and the prev_events of those that
+        are left out of the room (rejected, soft-failed) and so never were extremities.
+        """
+        found = set(event.prev_events)
+        level = list(found)
+        while level and len(found) < MAX_BEHIND:
+            await self._source.load(level)
+            events = [self._source.find(event_id) for event_id in level]
+            aside = [e.event for e in events if e is not None and e.flags & LEFT_OUT]
+            level = [id_ for e in aside for id_ in e.prev_events if id_ not in found]
+            found.update(level)
+        return found
 
     def _is_missing(self, event_id: str) -> bool:
         stored = self._source.find(event_id)

@@ -7,8 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.client_events import client_json
 from homeserver.protocol.events import Event
-from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
@@ -33,8 +33,8 @@ class OutsideMemberships:
     async def take_back(self, origin: str, pdu: JsonObject) -> None:
         """An invite or a knock of a local user is ended by a leave or ban in a room we aren't in.
 
-        We can't judge the event without the room's state: it is believed if the server that
-        invited (or, for a knock, any server that may sign for its sender) says so.
+        We can't judge the event without the room's state: it is believed if whoever invited (or,
+        for a knock, anybody whose server signs for them) says so.
         """
         user_id, room_id = pdu.get("state_key"), pdu.get("room_id")
         if not isinstance(user_id, str) or not isinstance(room_id, str) or "\0" in user_id:
@@ -49,11 +49,11 @@ class OutsideMemberships:
             return
         if event.membership not in ("leave", "ban"):
             return
-        if row.membership == "invite" and server_name_of(row.sender) != origin:
+        if row.membership == "invite" and row.sender != event.sender:
             return
         verified = await self._verifier.check_signatures([event])
         for one in verified.events:
-            await self.remember(room_id, one.rules, one, None)
+            await self.remember(room_id, one.rules, one, as_left(one))
 
     async def remember(
         self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None
@@ -96,6 +96,11 @@ class OutsideMemberships:
             position, room_id, replace(row, position=position), new_room=new_room
         )
         await self._writer.append(change)
+
+
+def as_left(event: Event) -> bytes:
+    """The event by which a user left a room that we aren't in, kept for /sync to tell."""
+    return b"[" + client_json(event.json, event.event_id, event.rules) + b"]"
 
 
 def _text(value: Any) -> str | None:

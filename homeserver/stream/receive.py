@@ -26,6 +26,13 @@ from homeserver.stream.take_in import Intake, RoomGone
 from homeserver.stream.writer import StreamWriter
 
 
+class LeftAside(str):
+    """Why an event was neither taken in nor rejected: what it refers to can't be had.
+
+    Nothing is wrong with the event itself: it may be sent again, or be fetched later.
+    """
+
+
 class Receiver:
     """Takes events into rooms."""
 
@@ -86,7 +93,7 @@ class Receiver:
             try:
                 judged = await judge.judge(event)
             except CannotJudge as problem:
-                outcomes[event.event_id] = str(problem)
+                outcomes[event.event_id] = LeftAside(str(problem))
                 continue
             await source.load(_asked_for_push(room, event))
             find = source.find

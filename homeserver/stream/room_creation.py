@@ -25,10 +25,11 @@ JOIN_RULES: dict[str, str] = {
     "trusted_private_chat": "invite",
     "public_chat": "public",
 }
-GUEST_ACCESS: dict[str, str] = {
-    "private_chat": "can_join",
-    "trusted_private_chat": "can_join",
-    "public_chat": "forbidden",
+GUEST_ACCESS: dict[str, JsonObject] = {
+    "private_chat": {"guest_access": "can_join"},
+    "trusted_private_chat": {"guest_access": "can_join"},
+    # "forbidden", which is what a room without the event has. Servers leave it out.
+    "public_chat": {},
 }
 
 
@@ -186,10 +187,10 @@ def _preset_state(request: CreateRoom, creator: str) -> list[Draft]:
     wanted: list[tuple[str, JsonObject]] = [
         ("m.room.join_rules", {"join_rule": JOIN_RULES[preset]}),
         ("m.room.history_visibility", {"history_visibility": "shared"}),
-        ("m.room.guest_access", {"guest_access": GUEST_ACCESS[preset]}),
+        ("m.room.guest_access", GUEST_ACCESS[preset]),
     ]
     return [
         _state(creator, event_type, content)
         for event_type, content in wanted
-        if (event_type, "") not in given
+        if content and (event_type, "") not in given
     ]

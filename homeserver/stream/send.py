@@ -117,7 +117,8 @@ class Sender:
     async def template(self, room_id: str, draft: Draft) -> JsonObject:
         """The PDU of a draft without hashes and signatures, for another server to sign.
 
-        Raises NotFound, Forbidden (the auth rules say why).
+        `origin` is "The name of the resident homeserver". Raises NotFound, Forbidden (the auth
+        rules say why).
         """
         room = await self._rooms.get(room_id)
         if room is None:
@@ -132,7 +133,7 @@ class Sender:
         pdu = event.pdu
         for key in ("hashes", "signatures", "event_id"):
             pdu.pop(key, None)
-        return pdu
+        return {**pdu, "origin": self.signer.server_name}
 
     async def create_room(
         self, version: str, drafts: Sequence[Draft], also: Also | None = None

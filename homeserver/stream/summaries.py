@@ -72,6 +72,22 @@ class Visitor(Struct, frozen=True):
             return any(self.memberships.get(r) == "join" for r in facts.allowed_room_ids)
         return False
 
+    def may_see(self, summary: JsonObject) -> bool:
+        """The same by what another server says of a room that this server isn't in.
+
+        That server can't know which of our users asks; it tells what any of them may be told.
+        """
+        membership = self.memberships.get(summary["room_id"], "leave")
+        if membership in ("join", "invite") or summary.get("world_readable") is True:
+            return True
+        # "When not present, the room is assumed to be `public`."
+        join_rule = summary.get("join_rule", "public")
+        if join_rule == "restricted":
+            allowed = summary.get("allowed_room_ids")
+            rooms = [r for r in allowed if isinstance(r, str)] if isinstance(allowed, list) else []
+            return any(self.memberships.get(room_id) == "join" for room_id in rooms)
+        return membership != "ban" and join_rule in ("public", "knock", "knock_restricted")
+
 
 NOBODY = Visitor({})
 

@@ -58,3 +58,21 @@ async def test_history_for_members_only_is_hidden_however_little_of_it_we_have(
     await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
     page = await bob.messages(room_id, limit="20")
     assert bodies(page["chunk"]) == []
+
+
+async def test_a_day_before_we_joined_is_jumped_to(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    wanted = await alice.send(room_id, "long ago")
+    when = (await alice.event(room_id, wanted))["origin_server_ts"]
+    for number in range(30):
+        await alice.send(room_id, f"{number}")
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    path = f"/_matrix/client/v1/rooms/{room_id}/timestamp_to_event"
+    for ts, direction in ((when, "f"), (when, "b"), (when - 1, "f")):
+        found = await bob.get(path, ts=str(ts), dir=direction)
+        nearest = await alice.get(path, ts=str(ts), dir=direction)
+        assert found == nearest
+    context = await bob.get(f"/rooms/{room_id}/context/{wanted}")
+    assert context["event"]["content"]["body"] == "long ago"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from homeserver.json_types import JsonObject
 from tests.federation.conftest import StartServers
+from tests.federation.test_receiving import joined_room
 from tests.support.client import Client
 from tests.support.encryption import CrossSigner, Device, claim, keys_of, one_time_keys
+from tests.support.peer import Peer
 from tests.support.server import RunningServer
 
 SIGN = "/keys/signatures/upload"
@@ -80,6 +85,38 @@ async def test_a_change_of_keys_is_told_to_the_other_server(
     await phone.post("/logout")
     await until_devices(alice, bob, {bob.device_id})
     assert (await keys_of(alice, bob.user_id))["devices"] == {bob.device_id: keys}
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_other_servers_hear_of_device_names_if_the_server_tells_them(
+    start_servers: StartServers, told: bool
+) -> None:
+    servers = await start_servers("one", "two", federation={"device_names": told})
+    alice = await servers[0].user("alice")
+    await Device(alice).upload()
+    await alice.put(f"/devices/{alice.device_id}", {"display_name": "Phone"})
+    bob = await servers[1].user("bob")
+    devices = (await keys_of(bob, alice.user_id))["devices"]
+    assert ("Phone" in str(devices[alice.device_id])) is told
+
+
+async def test_a_device_without_keys_is_told_as_there(server: RunningServer, peer: Peer) -> None:
+    alice, _ = await joined_room(server, peer)
+    updates: asyncio.Queue[JsonObject] = asyncio.Queue()
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        for edu in json.loads(await request.read())["edus"]:
+            if edu["edu_type"] == "m.device_list_update":
+                updates.put_nowait(edu["content"])
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", "/_matrix/federation/v1/send/", take)
+    phone = await alice.another_device()
+    update = await asyncio.wait_for(updates.get(), 10)
+    assert (update["user_id"], update["device_id"]) == (alice.user_id, phone.device_id)
+    assert not {"deleted", "keys"} & set(update)
+    await phone.post("/logout")
+    assert (await asyncio.wait_for(updates.get(), 10))["deleted"] is True
 
 
 async def test_what_is_known_is_answered_while_the_other_server_is_down(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from nacl.signing import SigningKey
 
 from homeserver.clock import now_ms
+from homeserver.protocol.canonical_json import encode_lenient
 from homeserver.protocol.signatures import (
     Signer,
     decode_verify_key,
@@ -29,6 +32,14 @@ async def test_our_keys_are_published_and_signed(server: RunningServer) -> None:
     assert keys["valid_until_ts"] > now_ms() + 3600 * 1000
     [(key_id, key)] = keys["verify_keys"].items()
     verify_signature(keys, keys["server_name"], key_id, decode_verify_key(key["key"]))
+
+
+async def test_our_keys_are_written_as_they_were_signed(server: RunningServer) -> None:
+    """Verifiers that look for the signed text in what they got find it."""
+    client = server.anonymous()
+    async with client.http.get(server.url + OUR_KEYS) as response:
+        text = await response.read()
+    assert text == encode_lenient(json.loads(text))
 
 
 async def test_the_key_survives_a_restart(server: RunningServer) -> None:

@@ -23,6 +23,7 @@ async def test_profiles_and_aliases_of_other_servers(start_servers: StartServers
     with pytest.raises(Refused) as refused:
         await bob.get("/profile/@nobody:one.test")
     assert refused.value.status == 404
+    assert (await two.anonymous().get(f"/profile/{alice.user_id}"))["displayname"] == "alice"
     room_id = await alice.create_room(preset="public_chat", room_alias_name="hall")
     await bob.join("#hall:one.test")
     assert room_id in (await bob.get("/joined_rooms"))["joined_rooms"]
@@ -50,6 +51,31 @@ async def test_a_space_with_rooms_of_two_servers(start_servers: StartServers) ->
     assert answer["rooms"][1]["name"] == "public"
 
 
+async def test_a_restricted_room_elsewhere_is_shown_to_those_who_may_join(
+    start_servers: StartServers,
+) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob, carol = await one.user("alice"), await two.user("bob"), await two.user("carol")
+    club = await alice.create_room(preset="public_chat")
+    allow = [{"type": "m.room_membership", "room_id": club}]
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "restricted", "allow": allow}}
+    room_id = await alice.create_room(initial_state=[rule])
+    space = await bob.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    await bob.set_state(space, "m.space.child", {"via": ["one.test"]}, room_id)
+    await carol.join(space)
+    await bob.request("POST", f"/join/{club}", {}, query={"via": "one.test"})
+    for client, rooms in ((bob, [space, room_id]), (carol, [space])):
+        answer = await client.get(f"/_matrix/client/v1/rooms/{quote(space)}/hierarchy")
+        assert [room["room_id"] for room in answer["rooms"]] == rooms
+
+
+@pytest.mark.parametrize("user_id", ["@alice:elsewhere.test", "alice", "@alice"])
+async def test_only_profiles_of_our_own_users_are_told(peer: Peer, user_id: str) -> None:
+    path = f"{V1}/query/profile?user_id={quote(user_id, '')}"
+    status, answer = await peer.request("GET", path)
+    assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM")
+
+
 async def test_states_and_events_are_for_servers_in_the_room(
     server: RunningServer, peer: Peer
 ) -> None:
@@ -67,8 +93,9 @@ async def test_states_and_events_are_for_servers_in_the_room(
     status, answer = await peer.request("GET", f"{V1}/event_auth/{path}/{quote(event_id, '')}")
     assert (status, bool(answer["auth_chain"])) == (200, True)
     other = await alice.create_room(preset="public_chat")
-    for wanted in ("state_ids", "state", "backfill"):
-        url = f"{V1}/{wanted}/{quote(other, '')}?{query}"
+    for wanted in ("state_ids", "state", "backfill", "state_ids/", "state/", "backfill/"):
+        name, slash, _ = wanted.partition("/")  # servers of old ask with a slash at the end
+        url = f"{V1}/{name}/{quote(other, '')}{slash}?{query}"
         status, answer = await peer.request("GET", url)
         assert (status, answer["errcode"]) == (403, "M_FORBIDDEN")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from homeserver.protocol.room_versions import ROOM_VERSIONS
@@ -129,6 +131,27 @@ async def test_who_was_banned_meanwhile_is_soft_failed(server: RunningServer, pe
     assert not await is_shown(alice, room, event.event_id)
 
 
+async def test_an_event_after_soft_failed_ones_takes_the_place_of_what_was_before_them(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    levels = await alice.state(room.room_id, "m.room.power_levels")
+    levels["events"]["org.test"] = 50
+    forbids = await alice.set_state(room.room_id, "m.room.power_levels", levels)
+    good = await room.say("allowed")
+    for _ in range(2):
+        failed = room.make("org.test", {})
+        room.add(failed)
+        assert await room.send(failed) == {failed.event_id: {}}
+    path = f"/_matrix/federation/v1/make_leave/{quote(room.room_id)}/{quote(room.user_id)}"
+    _, offer = await peer.request("GET", path)
+    assert set(offer["event"]["prev_events"]) == {forbids, good.event_id}
+    room.heads.append(forbids)
+    after = await room.say("allowed, too")
+    _, offer = await peer.request("GET", path)
+    assert offer["event"]["prev_events"] == [after.event_id]
+
+
 async def test_too_large_events_are_refused_one_by_one(server: RunningServer, peer: Peer) -> None:
     alice, room = await joined_room(server, peer)
     good = room.message("small")
@@ -182,7 +205,7 @@ async def test_a_server_acl_keeps_a_server_out(server: RunningServer, peer: Peer
     await alice.set_state(room.room_id, "m.room.server_acl", acl)
     event = room.message("let me in")
     results = await room.send(event)
-    assert "error" in results[event.event_id]
+    assert results[event.event_id]["errcode"] == "M_FORBIDDEN"
     assert not await is_shown(alice, room, event.event_id)
 
 

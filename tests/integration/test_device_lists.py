@@ -103,7 +103,7 @@ async def test_a_join_tells_both_sides_of_each_other(alice: Client, bob: Client)
     await bob.join(room_id)
 
     assert changed(await alice.sync()) == [bob.user_id]
-    assert changed(await bob.sync()) == [alice.user_id]
+    assert changed(await bob.sync()) == [alice.user_id, bob.user_id]
 
 
 async def test_who_shares_a_room_already_is_not_told_of_another(alice: Client, bob: Client) -> None:
@@ -114,7 +114,7 @@ async def test_who_shares_a_room_already_is_not_told_of_another(alice: Client, b
     await bob.join(second)
 
     assert changed(await alice.sync()) == []
-    assert changed(await bob.sync()) == []
+    assert changed(await bob.sync()) == [bob.user_id]
 
 
 async def test_leaving_the_last_shared_room_tells_both_sides(alice: Client, bob: Client) -> None:
@@ -176,7 +176,7 @@ async def test_it_is_the_same_after_a_restart(
         again = await server.moved(client).sync(since=token)
         assert again["device_lists"] == live[client]
     assert live[alice] == {"changed": [bob.user_id], "left": [carol.user_id, dave.user_id]}
-    assert live[dave] == {"changed": [bob.user_id], "left": [alice.user_id]}
+    assert live[dave] == {"changed": [bob.user_id, dave.user_id], "left": [alice.user_id]}
     assert live[carol]["left"] == [alice.user_id, bob.user_id]
 
 

@@ -39,6 +39,13 @@ class Authority:
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return path
 
+    @cached_property
+    def key_file(self) -> Path:
+        """The authority's private key, for others who sign certificates with it."""
+        path = self._directory / "ca.key"
+        path.write_bytes(_pem(self._key))
+        return path
+
     def certificate(self, *names: str) -> tuple[Path, Path]:
         """Files with a certificate for host names or IP addresses, and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -56,13 +63,7 @@ class Authority:
         certificate_path = self._directory / f"{stem}.crt"
         key_path = self._directory / f"{stem}.key"
         certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        key_path.write_bytes(_pem(key))
         return certificate_path, key_path
 
     def server_context(self, *names: str) -> ssl.SSLContext:
@@ -97,6 +98,14 @@ _KEY_USAGE = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _name(name: str) -> x509.GeneralName:

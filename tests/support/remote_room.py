@@ -76,7 +76,7 @@ class RemoteRoom:
             sender=sender,
             content=content,
             origin_server_ts=now_ms(),
-            depth=1 + max(self.events[h].depth if h in self.events else 1 for h in self.heads),
+            depth=1 + max((self._depth(head) for head in self.heads), default=0),
             prev_events=list(self.heads),
             auth_events=[self.state[key] for key in keys if key in self.state],
         )
@@ -85,6 +85,9 @@ class RemoteRoom:
             event_id = f"$event{next(self._txn_ids)}:{self.peer.server_name}"
             template = replace(template, event_id=event_id)
         return build_event(rules, template, self.peer.signer)
+
+    def _depth(self, event_id: str) -> int:
+        return self.events[event_id].depth if event_id in self.events else 1
 
     def message(self, text: str, **more: Any) -> Event:
         """A message, not yet in the peer's view."""

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from homeserver.protocol.auth_rules import auth_event_keys, check_auth_events
-from homeserver.protocol.events import Event
+from homeserver.protocol.events import Event, parse_event
 from homeserver.protocol.rejection import Rejected
 from tests.support.auth_cases import ALL
 from tests.support.room import ALICE, BOB, CREATE, Room
@@ -27,6 +27,16 @@ def test_the_selected_auth_events_pass(version: str) -> None:
     event = room.make("m.room.message", ALICE, {})
     check_auth_events(room.rules, event, auth_events_of(room, event))
     assert (room.create.event_id in event.auth_events) is (int(version) < 12)
+
+
+@pytest.mark.parametrize("name", ["type", "state_key"])
+def test_what_is_too_long_in_bytes_only_is_rejected(name: str) -> None:
+    room = Room("11")
+    event = room.make("org.test", ALICE, {}, "")
+    old = msgspec.structs.replace(event, **{name: "ü" * 200})
+    parse_event({**event.pdu, name: "ü" * 200}, room.rules)  # its format is no reason to drop it
+    with pytest.raises(Rejected, match="255 bytes"):
+        check_auth_events(room.rules, old, auth_events_of(room, event))
 
 
 def duplicated(room: Room, events: list[Event]) -> list[Event]:

@@ -7,7 +7,6 @@ from homeserver.errors import (
     GuestAccessForbidden,
     InvalidParam,
     MissingParam,
-    MissingToken,
     NotFound,
 )
 from homeserver.http.call import Call
@@ -60,8 +59,6 @@ async def _profile(call: Call, user_id: str) -> JsonObject:
     if not is_user_id(user_id):
         raise InvalidParam(f"{user_id!r} is not a user id")
     if is_remote(call, user_id):
-        if call.maybe_requester is None:
-            raise MissingToken("Only users of this server may have it ask another one")
         return await call.parts.federation.profiles.get(user_id)
     try:
         return await call.parts.profiles.get(user_id)

@@ -18,8 +18,8 @@ MAX_IDS = 100
 
 
 class MissingEventsBody(msgspec.Struct):
-    earliest_events: list[str]
-    latest_events: list[str]
+    earliest_events: list[str] = []
+    latest_events: list[str] = []
     limit: int = 10
     min_depth: int = 0
 
@@ -31,14 +31,24 @@ async def event(call: Call, event_id: str) -> JsonObject:
     return _transaction(call, [pdu])
 
 
-@endpoints.get("/state/{room_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+@endpoints.get(
+    "/state/{room_id}",
+    also=("/state/{room_id}/",),
+    auth=Auth.FEDERATION,
+    limit=Limit.FEDERATION,
+)
 async def state(call: Call, room_id: str) -> JsonObject:
     """server-server-api#get_matrixfederationv1stateroomid"""
     event_id = call.required_query("event_id")
     return await call.parts.federation.history.state(call.origin, room_id, event_id)
 
 
-@endpoints.get("/state_ids/{room_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+@endpoints.get(
+    "/state_ids/{room_id}",
+    also=("/state_ids/{room_id}/",),
+    auth=Auth.FEDERATION,
+    limit=Limit.FEDERATION,
+)
 async def state_ids(call: Call, room_id: str) -> JsonObject:
     """server-server-api#get_matrixfederationv1state_idsroomid"""
     event_id = call.required_query("event_id")
@@ -51,7 +61,12 @@ async def event_auth(call: Call, room_id: str, event_id: str) -> JsonObject:
     return await call.parts.federation.history.event_auth(call.origin, room_id, event_id)
 
 
-@endpoints.get("/backfill/{room_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
+@endpoints.get(
+    "/backfill/{room_id}",
+    also=("/backfill/{room_id}/",),
+    auth=Auth.FEDERATION,
+    limit=Limit.FEDERATION,
+)
 async def backfill(call: Call, room_id: str) -> JsonObject:
     """server-server-api#get_matrixfederationv1backfillroomid"""
     starts = call.query_list("v")[:MAX_IDS]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from homeserver.errors import NotFound
+from homeserver.errors import InvalidParam, NotFound
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.protocol.identifiers import server_name_of
+from homeserver.protocol.identifiers import is_user_id, server_name_of
 from homeserver.services.directory import PublicRooms
 
 endpoints = Endpoints("/_matrix/federation", ("v1",), Resource.FEDERATION)
@@ -26,7 +26,11 @@ class KeysClaim(msgspec.Struct):
 @endpoints.get("/query/profile", auth=Auth.FEDERATION, limit=Limit.FEDERATION)
 async def query_profile(call: Call) -> JsonObject:
     """server-server-api#get_matrixfederationv1queryprofile"""
-    profile = await call.parts.profiles.get(call.required_query("user_id"))
+    user_id = call.required_query("user_id")
+    # "MUST be a user local to the receiving homeserver."
+    if not is_user_id(user_id) or server_name_of(user_id) != call.parts.config.server_name:
+        raise InvalidParam("`user_id` is not the id of a user of this server")
+    profile = await call.parts.profiles.get(user_id)
     field = call.query("field")
     if field is None:
         return profile

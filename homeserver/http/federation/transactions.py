@@ -12,6 +12,8 @@ from homeserver.http.endpoint import Auth, Endpoints, Resource
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import server_name_of
+from homeserver.stream.incoming import NOT_WELCOME
+from homeserver.stream.receive import LeftAside
 
 endpoints = Endpoints("/_matrix/federation", ("v1",), Resource.FEDERATION)
 
@@ -35,12 +37,16 @@ async def send_transaction(call: Call, txn_id: str, body: TransactionBody) -> Js
         if _ends_an_invite(pdu, call.parts.config.server_name):
             await federation.inbound.outside.take_back(call.origin, pdu)
     await federation.edus.take(call.origin, body.edus)
-    return {
-        "pdus": {
-            event_id: {} if problem is None else {"error": problem}
-            for event_id, problem in outcomes.items()
-        }
-    }
+    return {"pdus": {event_id: _result(problem) for event_id, problem in outcomes.items()}}
+
+
+def _result(problem: str | None) -> JsonObject:
+    """A PDU Processing Result. What is rejected by the rules was processed all the same."""
+    if problem is None or isinstance(problem, LeftAside):
+        return {}
+    if problem == NOT_WELCOME:
+        return {"errcode": "M_FORBIDDEN", "error": problem}
+    return {"error": problem}
 
 
 def _ends_an_invite(pdu: Any, server_name: str) -> bool:

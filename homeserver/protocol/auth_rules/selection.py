@@ -10,6 +10,7 @@ from typing import Any
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.identifiers import fits
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import RoomVersion
 
@@ -71,6 +72,9 @@ def check_auth_events(rules: RoomVersion, event: Event, auth_events: Sequence[Ev
     `auth_events` are the events of `event.auth_events`. In room version 12 the create event, which
     the room id stands for, is not among them; `check_event` looks at it.
     """
+    # "`state_key` MUST NOT exceed 255 bytes. `type` MUST NOT exceed 255 bytes."
+    if not fits(event.type) or not fits(event.state_key or ""):
+        raise Rejected("the type or the state key is longer than 255 bytes")
     if event.type == "m.room.create":
         return
     expected = set(auth_event_keys(rules, event.type, event.sender, event.state_key, event.content))

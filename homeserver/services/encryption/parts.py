@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from homeserver.clock import Clock
+from homeserver.config import Config
 from homeserver.remote.client import FederationClient
 from homeserver.services.encryption.cross_signing import CrossSigning
 from homeserver.services.encryption.dehydrated_devices import DehydratedDevices
@@ -41,20 +42,18 @@ class EncryptionParts(Struct, frozen=True):
 
 
 def encryption_parts(
-    database: Database,
-    stream: StreamCore,
-    client: FederationClient,
-    server_name: str,
-    clock: Clock,
+    database: Database, stream: StreamCore, client: FederationClient, config: Config, clock: Clock
 ) -> EncryptionParts:
     """The parts over one stream; `stop` them before it ends."""
+    server_name = config.server_name
+    tells_names = config.federation.device_names
     lists = stream.device_lists
     remote_lists = RemoteDeviceLists(database, client, lists, lambda: stream.writer.position)
     device_keys = DeviceKeys(database, lists, stream.key_counts)
     return EncryptionParts(
         device_keys=device_keys,
         dehydrated_devices=DehydratedDevices(database, lists, device_keys, clock),
-        queries=KeyQueries(database, remote_lists, server_name),
+        queries=KeyQueries(database, remote_lists, server_name, tells_names=tells_names),
         one_time_keys=OneTimeKeys(database, stream.key_counts, client, server_name),
         cross_signing=CrossSigning(database, lists),
         key_backups=KeyBackups(database),

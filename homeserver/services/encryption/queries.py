@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.cross_signing import MASTER, SELF_SIGNING, USER_SIGNING, merged
@@ -31,11 +32,20 @@ Fragments = dict[str, msgspec.Raw]
 
 
 class KeyQueries:
-    """Answers who has which keys."""
+    """Answers who has which keys.
+
+    `tells_names`: other servers are told what users call their devices.
+    """
 
     def __init__(
-        self, database: Database, remote_lists: RemoteDeviceLists, server_name: str
+        self,
+        database: Database,
+        remote_lists: RemoteDeviceLists,
+        server_name: str,
+        *,
+        tells_names: bool,
     ) -> None:
+        self._tells_names = tells_names
         self._database = database
         self._remote_lists = remote_lists
         self._server_name = server_name
@@ -77,15 +87,11 @@ class KeyQueries:
             await self._refresh(remote, MAX_TIMEOUT_MS)
 
     async def query_for_server(self, devices: Devices) -> JsonObject:
-        """The answer of /user/keys/query to another server, which asks about our users.
-
-        What users call their devices stays here.
-        """
+        """The answer of /user/keys/query to another server, which asks about our users."""
         users = [u for u in devices if is_user_id(u) and self._is_local(u)]
         async with self._database.connection() as connection:
-            rows = await device_key_store.of_users(connection, users)
+            rows = self._told(await device_key_store.of_users(connection, users))
             keys = await cross_signing_store.of_users(connection, users)
-        rows = [_nameless(row) for row in rows]
         answer = _cross_signing(keys, (), None)
         return {"device_keys": _device_keys(rows, devices, users), **answer}
 
@@ -96,19 +102,21 @@ class KeyQueries:
         """
         async with self._database.connection() as connection:
             stream_id = await device_list_store.newest_update(connection, user_id)
-            rows = await device_key_store.of_users(connection, [user_id])
+            rows = self._told(await device_key_store.of_users(connection, [user_id]))
             keys = await cross_signing_store.of_users(connection, [user_id])
         answer: JsonObject = {
             "user_id": user_id,
             "stream_id": stream_id,
-            "devices": [
-                {"device_id": row.device_id, "keys": msgspec.Raw(row.json)} for row in rows
-            ],
+            "devices": [_listed(row) for row in rows],
         }
         for key in keys:
             if key.usage != USER_SIGNING and key.json is not None:
                 answer[f"{key.usage}_key"] = msgspec.Raw(key.json)
         return answer
+
+    def _told(self, rows: list[PublishedDevice]) -> list[PublishedDevice]:
+        """The devices as other servers are told of them."""
+        return rows if self._tells_names else [replace(row, display_name=None) for row in rows]
 
     def _is_local(self, user_id: str) -> bool:
         return server_name_of(user_id) == self._server_name
@@ -134,8 +142,11 @@ def _published(row: PublishedDevice) -> msgspec.Raw:
     return msgspec.Raw(row.json[:-1] + b',"unsigned":' + unsigned + b"}")
 
 
-def _nameless(row: PublishedDevice) -> PublishedDevice:
-    return PublishedDevice(row.user_id, row.device_id, row.json, None)
+def _listed(row: PublishedDevice) -> JsonObject:
+    device: JsonObject = {"device_id": row.device_id, "keys": msgspec.Raw(row.json)}
+    return (
+        device if row.display_name is None else {**device, "device_display_name": row.display_name}
+    )
 
 
 def _cross_signing(

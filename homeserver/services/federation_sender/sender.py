@@ -41,10 +41,19 @@ log = structlog.get_logger(__name__)
 
 
 class FederationSender:
-    """All destinations. `start` it before the server listens."""
+    """All destinations. `start` it before the server listens.
+
+    `tells_names`: other servers are told what users call their devices.
+    """
 
     def __init__(
-        self, database: Database, stream: StreamCore, remote: RemoteCore, clock: Clock
+        self,
+        database: Database,
+        stream: StreamCore,
+        remote: RemoteCore,
+        clock: Clock,
+        *,
+        tells_names: bool,
     ) -> None:
         self._database = database
         self._rooms = stream.rooms
@@ -60,7 +69,7 @@ class FederationSender:
         self._means = Means(
             client=remote.client,
             availability=remote.availability,
-            stored=StoredEduReader(database, self._server_name),
+            stored=StoredEduReader(database, self._server_name, tells_names=tells_names),
             read_events=self._read_events,
             newest=lambda: stream.writer.position,
             clock=clock,

@@ -15,9 +15,9 @@ from homeserver.services.federation_sender.passing_edus import edu
 from homeserver.store import cross_signing as cross_signing_store
 from homeserver.store import device_keys as device_key_store
 from homeserver.store import device_lists as device_list_store
+from homeserver.store import devices as device_store
 from homeserver.store import to_device as to_device_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.device_keys import PublishedDevice
 from homeserver.store.device_lists import Update
 
 DEVICE_LISTS_AT_ONCE = 40
@@ -36,11 +36,15 @@ class StoredEdus(Struct, frozen=True):
 
 
 class StoredEduReader:
-    """Reads what a destination has not been told yet."""
+    """Reads what a destination has not been told yet.
 
-    def __init__(self, database: Database, server_name: str) -> None:
+    `tells_names`: also what users call their devices.
+    """
+
+    def __init__(self, database: Database, server_name: str, *, tells_names: bool) -> None:
         self._database = database
         self._server_name = server_name
+        self._tells_names = tells_names
 
     async def read(self, destination: str, after: int, upto: int) -> StoredEdus:
         """The oldest of them; device lists of the positions `after < position <= upto`."""
@@ -71,28 +75,33 @@ class StoredEduReader:
         users = sorted({update.user_id for update in updates})
         if not users:
             return []
+        names = await device_store.names_of_users(connection, users)
         rows = await device_key_store.of_users(connection, users)
-        devices = {(row.user_id, row.device_id): row for row in rows}
+        keys = {(row.user_id, row.device_id): row.json for row in rows}
         edus = []
         for update in updates:
             if update.device_id:
-                device = devices.get((update.user_id, update.device_id))
-                edus.append(edu("m.device_list_update", _update(update, device)))
+                device = (update.user_id, update.device_id)
+                content = _update(update, keys.get(device), is_there=device in names)
+                if self._tells_names and (name := names.get(device)):
+                    content["device_display_name"] = name
+                edus.append(edu("m.device_list_update", content))
         signers = sorted({update.user_id for update in updates if not update.device_id})
         return edus + (await _signing_keys(connection, signers) if signers else [])
 
 
-def _update(update: Update, device: PublishedDevice | None) -> JsonObject:
+def _update(update: Update, keys: bytes | None, *, is_there: bool) -> JsonObject:
+    """`keys` "May be absent if the device does not have any E2E keys defined." """
     content: JsonObject = {
         "user_id": update.user_id,
         "device_id": update.device_id,
         "stream_id": update.position,
         "prev_id": [update.previous] if update.previous else [],
     }
-    if device is None:
+    if not is_there:
         content["deleted"] = True
-    else:
-        content["keys"] = msgspec.json.decode(device.json)
+    elif keys is not None:
+        content["keys"] = msgspec.json.decode(keys)
     return content
 
 

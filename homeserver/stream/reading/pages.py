@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
+from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Connection, Database
@@ -96,7 +97,7 @@ class Pages:
         """Whether others may have what lies before our history, and the reader may see it."""
         if self.more_history is None or not asked.backwards or asked.to is not None:
             return False
-        return reader.history is None or reader.history.allows(LOWEST_ORDER + 1)
+        return _sees_all(reader)
 
     async def _with_more_history(self, reader: Reader, asked: Asked, page: Page) -> Page:
         """The page ran out of local history: the rest of it, if other servers have more."""
@@ -111,6 +112,19 @@ class Pages:
         await self._readers.learn_history_again(reader)
         further = await self._walk(reader, rest)
         return Page(page.events + further.events, further.end)
+
+    async def fill_before(self, reader: Reader, order: int, limit: int) -> bool:
+        """Fetch from other servers what is missing right before the event of an order, if the
+        reader may see so far back; was there any?
+        """
+        if self.more_history is None or not _sees_all(reader):
+            return False
+        async with self._database.connection() as connection:
+            gaps = await gap_store.between(connection, reader.room.number, order - 1, order)
+        if not gaps or not await self.more_history(reader.room, order, limit):
+            return False
+        await self._readers.learn_history_again(reader)
+        return True
 
     def _from_memory(self, reader: Reader, asked: Asked) -> Page | None:
         """The page, if all that it could hold is in memory and certainly visible."""
@@ -203,6 +217,10 @@ class Pages:
             stretch = _shortened(stretch, last)
         found = await timeline_store.narrowed_page(connection, stretch, owner, _narrowing(matcher))
         return found, _read_up_to(stretch, found)
+
+
+def _sees_all(reader: Reader) -> bool:
+    return reader.history is None or reader.history.allows(LOWEST_ORDER + 1)
 
 
 def _between(room: LiveRoom, first: int, before: int) -> list[StoredEvent]:

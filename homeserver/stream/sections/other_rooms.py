@@ -74,9 +74,9 @@ class LeftRooms:
             )
             if room_id in live:
                 timeline = await self._timeline(request, room_id, row, histories[room_id])
-                encoded = await self._encode(request, timeline, histories[room_id], data)
+                encoded = await self._encode(request, timeline, histories[room_id], row, data)
             else:
-                encoded = json_object([(b'"account_data"', events_object(data))])
+                encoded = _never_joined(request, row, data)
             members.append((encode(room_id), encoded))
         return json_object(members)
 
@@ -106,6 +106,7 @@ class LeftRooms:
         request: SyncRequest,
         timeline: Timeline,
         history: VisibleHistory,
+        row: MembershipRow,
         data: Sequence[bytes],
     ) -> bytes:
         shown: Shown = {}
@@ -119,23 +120,41 @@ class LeftRooms:
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
         return json_object(
             [
-                (b'"timeline"', _timeline_object(request, timeline, history)),
+                (b'"timeline"', _timeline_object(request, timeline, history, row)),
                 (state_name, events_object(state)),
                 (b'"account_data"', events_object(data)),
             ]
         )
 
 
-def _timeline_object(request: SyncRequest, timeline: Timeline, history: VisibleHistory) -> bytes:
+def _never_joined(request: SyncRequest, row: MembershipRow, data: Sequence[bytes]) -> bytes:
+    """A room that this server has nothing of but how the user left it: an invite, rejected."""
+    timeline = [(b'"events"', row.stripped_state or b"[]"), (b'"limited"', b"false")]
+    state_name = b'"state"' if request.state_after is None else encode(request.state_after)
+    return json_object(
+        [
+            (b'"timeline"', json_object(timeline)),
+            (state_name, events_object([])),
+            (b'"account_data"', events_object(data)),
+        ]
+    )
+
+
+def _timeline_object(
+    request: SyncRequest, timeline: Timeline, history: VisibleHistory, row: MembershipRow
+) -> bytes:
     def event(stored: StoredEvent) -> bytes:
         was = membership(history.membership_at(order_of(stored)))
         return with_unsigned(
             stored.client, age(max(0, request.now - stored.origin_server_ts)) + b"," + was
         )
 
+    events = [event(stored) for stored in timeline.events]
+    if row.stripped_state is not None:  # the leave was no event of a room that we were in
+        events.append(row.stripped_state[1:-1])
     return json_object(
         [
-            (b'"events"', b"[" + b",".join(map(event, timeline.events)) + b"]"),
+            (b'"events"', b"[" + b",".join(events) + b"]"),
             (b'"limited"', b"true" if timeline.limited else b"false"),
             (b'"prev_batch"', encode(timeline.prev_batch)),
         ]

@@ -1,0 +1,156 @@
+"""Rooms of a peer's own, which it may tell us odd things about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from homeserver.protocol.events import sign_pdu
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+from tests.federation.test_gaps import serve, unsent
+from tests.federation.test_receiving import is_shown
+from tests.support.client import Client, refusal
+from tests.support.hosted_room import HostedRoom
+from tests.support.peer import Peer
+from tests.support.ports import free_ports
+from tests.support.server import RunningServer
+
+V1 = "/_matrix/federation/v1"
+TOO_LONG_IN_BYTES = "ü" * 200
+"""As a state key: servers that counted characters let it in once."""
+
+
+async def enter(server: RunningServer, room: HostedRoom) -> Client:
+    """Alice, who joined the peer's room."""
+    alice = await server.user("alice")
+    await alice.request("POST", f"/join/{room.room_id}", {}, query={"via": room.peer.server_name})
+    await alice.sync()
+    return alice
+
+
+def left(answer: Any, room_id: str) -> Any:
+    return answer.get("rooms", {}).get("leave", {}).get(room_id)
+
+
+def is_invited(answer: Any, room_id: str) -> bool:
+    return room_id in answer.get("rooms", {}).get("invite", {})
+
+
+async def test_a_room_is_joined_though_some_of_its_state_cannot_be_verified(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    [nobody] = free_ports(1)
+    unsigned = room.make("m.room.topic", {"topic": "unsigned"}, state_key="").pdu
+    unsigned["signatures"] = {}
+    gone = room.make("org.test", {}, state_key="", sender=f"@gone:127.0.0.1:{nobody}").pdu
+    room.unasked += [unsigned, gone, {"type": "no event at all"}]
+    alice = await enter(server, room)
+    states = await alice.get(f"/rooms/{room.room_id}/state")
+    assert {"m.room.create", "m.room.member"} <= {event["type"] for event in states}
+    assert not {"m.room.topic", "org.test"} & {event["type"] for event in states}
+
+
+async def test_an_event_may_follow_one_whose_state_key_is_too_long_in_bytes(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    alice = await enter(server, room)
+    serve(peer, room)
+    before = dict(room.state)
+    pdu = {**room.make("org.test.old", {}, state_key="").pdu, "state_key": TOO_LONG_IN_BYTES}
+    unsigned = {key: value for key, value in pdu.items() if key not in ("hashes", "signatures")}
+    old = sign_pdu(unsigned, ROOM_VERSIONS[room.version], peer.signer)
+    room.add(old)
+    room.state = before
+    event = await room.say("after it")
+    assert await is_shown(alice, room, event.event_id)
+    assert not await is_shown(alice, room, old.event_id)
+
+
+async def test_what_a_server_keeps_back_is_not_asked_for_again(
+    server: RunningServer, peer: Peer
+) -> None:
+    """get_missing_events does not give what came right before the event that it sent."""
+    room = HostedRoom(peer)
+    alice = await enter(server, room)
+    serve(peer, room, missing_events=False)
+    unsent(room, 1)
+    event = room.message("of unknown descent")
+    peer.answer("POST", f"{V1}/get_missing_events", {"events": []})
+    assert await room.send(event) == {event.event_id: {}}
+    assert not await is_shown(alice, room, event.event_id)
+    assert peer.asked(f"{V1}/get_missing_events") == 1
+    assert peer.asked(f"{V1}/state_ids/") == 0
+
+
+async def test_what_is_missing_before_a_missing_event_is_jumped_over(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    alice = await enter(server, room)
+    serve(peer, room, missing_events=False)
+    [hidden, told] = unsent(room, 2)
+    event = room.message("after a gap")
+    peer.answer("POST", f"{V1}/get_missing_events", {"events": [told.pdu]})
+    assert await room.send(event) == {event.event_id: {}}
+    assert await is_shown(alice, room, event.event_id)
+    assert await is_shown(alice, room, told.event_id)
+    assert peer.asked(f"{V1}/get_missing_events") == 1
+    assert peer.asked(f"{V1}/state_ids/") == 1
+    assert not await is_shown(alice, room, hidden.event_id)
+
+
+async def test_a_room_of_a_version_that_we_lack_is_told_as_such(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice = await server.user("alice")
+    refused = {"errcode": "M_INCOMPATIBLE_ROOM_VERSION", "error": "?", "room_version": "org.new"}
+    peer.answer("GET", f"{V1}/make_join/", refused, status=400)
+    room_id = f"!new:{peer.server_name}"
+    refused_by = await refusal(alice.join(room_id))
+    assert (refused_by.status, refused_by.errcode) == (400, "M_INCOMPATIBLE_ROOM_VERSION")
+    assert refused_by.body["room_version"] == "org.new"
+
+
+async def test_a_user_accepts_the_invite_of_a_peer(server: RunningServer, peer: Peer) -> None:
+    room = HostedRoom(peer, join_rule="invite")
+    alice = await server.user("alice")
+    await room.invite(alice.user_id)
+    await alice.join(room.room_id)
+    assert alice.user_id in await alice.joined_members(room.room_id)
+
+
+@pytest.mark.parametrize("peer_helps", [True, False])
+async def test_who_rejects_an_invite_is_shown_that_they_left(
+    server: RunningServer, peer: Peer, peer_helps: bool
+) -> None:
+    room = HostedRoom(peer, join_rule="invite")
+    alice = await server.user("alice")
+    await room.invite(alice.user_id)
+    assert is_invited(await alice.sync(), room.room_id)
+    if peer_helps:
+        peer.answer("GET", f"{V1}/make_leave/", room.template(alice.user_id, "leave"))
+        peer.answer("PUT", "/_matrix/federation/v2/send_leave/", {})
+    await alice.leave(room.room_id)
+    shown = left(await alice.sync(), room.room_id)
+    [event] = shown["timeline"]["events"]
+    assert (event["state_key"], event["content"]["membership"]) == (alice.user_id, "leave")
+    assert peer.asked("/_matrix/federation/v2/send_leave/") == int(peer_helps)
+    assert not is_invited(await alice.get("/sync"), room.room_id)
+
+
+async def test_only_who_invited_takes_the_invite_back(server: RunningServer, peer: Peer) -> None:
+    room = HostedRoom(peer, join_rule="invite")
+    alice = await server.user("alice")
+    await room.invite(alice.user_id)
+    kick = {"membership": "leave"}
+    others = {"sender": f"@carol:{peer.server_name}", "state_key": alice.user_id}
+    await room.send(room.make("m.room.member", kick, **others))
+    assert is_invited(await alice.get("/sync"), room.room_id)
+    await alice.sync()
+    taken_back = room.make("m.room.member", kick, state_key=alice.user_id)
+    await room.send(taken_back)
+    shown = await alice.sync_until(lambda answer: left(answer, room.room_id))
+    assert [e["event_id"] for e in shown["timeline"]["events"]] == [taken_back.event_id]
