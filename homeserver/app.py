@@ -28,6 +28,7 @@ from homeserver.http.origin import OriginCheck
 from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
+from homeserver.mail import Postman
 from homeserver.protocol.push_defaults import default_rules
 from homeserver.protocol.signatures import Signer
 from homeserver.remote import core as remote_core
@@ -44,11 +45,12 @@ from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
 from homeserver.services.directory import Directory, OtherDirectories
-from homeserver.services.encryption.parts import encryption_parts
+from homeserver.services.encryption.parts import EncryptionParts, encryption_parts
 from homeserver.services.filters import Filters
 from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.mail_validation import MailStage, MailValidation
 from homeserver.services.media.parts import MediaParts, media_parts
 from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
@@ -278,13 +280,12 @@ def _parts(
     sessions = _sessions(config, database, stream, observers)
     accounts = _accounts(config, database, rate_limits, sessions, observers, cores.app_services)
     registration = _registration(config, database, observers, cores.app_services)
+    mail_validation = _mail_validation(config)
     profiles = Profiles(database, stream, config.server_name)
     directories = _directories(config, database, cores)
     observers.registered.append(profiles.registered)
-    delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
-    observers.deactivated.append(delayed_events.account_ended)
-    encryption = encryption_parts(database, stream, cores.remote.client, config, now_ms)
-    observers.deactivated.append(encryption.account_ended)
+    delayed_events = _delayed_events(database, stream, directories, observers)
+    encryption = _encryption(config, database, cores, observers)
     observers.deactivated.append(Departures(database, stream).account_ended)
     return Parts(
         config=config,
@@ -298,7 +299,8 @@ def _parts(
         shared_secret=SharedSecret(config.registration.shared_secret, now_ms),
         login_tokens=LoginTokens(now_ms),
         openid_tokens=OpenIdTokens(now_ms),
-        user_interactive=_user_interactive(accounts, registration),
+        mail_validation=mail_validation,
+        user_interactive=_user_interactive(accounts, registration, mail_validation),
         stream=stream,
         history=History(stream.reading),
         search=Search(stream),
@@ -325,6 +327,27 @@ def _parts(
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption,
     )
+
+
+def _delayed_events(
+    database: Database, stream: StreamCore, directories: Directories, observers: Observers
+) -> DelayedEvents:
+    delayed_events = DelayedEvents(database, stream, directories.state, now_ms)
+    observers.deactivated.append(delayed_events.account_ended)
+    return delayed_events
+
+
+def _encryption(
+    config: Config, database: Database, cores: Cores, observers: Observers
+) -> EncryptionParts:
+    encryption = encryption_parts(database, cores.stream, cores.remote.client, config, now_ms)
+    observers.deactivated.append(encryption.account_ended)
+    return encryption
+
+
+def _mail_validation(config: Config) -> MailValidation:
+    postman = Postman(config.mail)
+    return MailValidation(postman, config.server_name, config.public_baseurl, now_ms)
 
 
 def _observers(cores: Cores) -> Observers:
@@ -422,6 +445,7 @@ def _accounts(
             on_changed=lambda user_id: _forget(user_id, sessions, app_services),
             on_deactivated=observers.deactivated,
         ),
+        now_ms,
     )
 
 
@@ -431,10 +455,13 @@ def _forget(user_id: str, sessions: Sessions, app_services: AppServiceParts) -> 
     app_services.masquerade.forget_user(user_id)
 
 
-def _user_interactive(accounts: Accounts, registration: Registration) -> UserInteractive:
+def _user_interactive(
+    accounts: Accounts, registration: Registration, mail_validation: MailValidation
+) -> UserInteractive:
     stages: dict[str, Stage] = {
         "m.login.dummy": Dummy(),
         "m.login.password": PasswordStage(accounts),
+        "m.login.email.identity": MailStage(mail_validation),
         "m.login.registration_token": RegistrationTokenStage(registration),
     }
     return UserInteractive(stages, now_ms)

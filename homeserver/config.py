@@ -79,6 +79,27 @@ class Password(Section, frozen=True):
     ] = 1
 
 
+class Mail(Section, frozen=True):
+    host: Annotated[
+        str | None,
+        about("Your mail server. Unset: no mail is sent, and nobody confirms a mail address."),
+    ] = None
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], about("Its port.")] = 587
+    security: Annotated[
+        Literal["starttls", "tls", "none"], about("How the connection is encrypted.")
+    ] = "starttls"
+    user: Annotated[str | None, about("The name to log in with there; unset: no login.")] = None
+    password: Annotated[str | None, about("And its password.")] = None
+    sender: Annotated[str, about("Who letters come from: Our server <noreply@example.org>.")] = ""
+    timeout: Annotated[
+        Annotated[float, Meta(gt=0, le=300)], about("Seconds until it must have answered.")
+    ] = 20
+
+    def __post_init__(self) -> None:
+        if self.host is not None and "@" not in self.sender:
+            raise ValueError("`sender` must be a mail address if there is a `host`")
+
+
 class Sessions(Section, frozen=True):
     access_token_lifetime: Annotated[
         Annotated[int, Meta(ge=1)],
@@ -441,6 +462,9 @@ class Config(Section, frozen=True):
     ] = (Listener(),)
     registration: Annotated[Registration, about("Who may make accounts.")] = Registration()
     password: Annotated[Password, about("Passwords.")] = Password()
+    mail: Annotated[Mail, about("Mail to users: to confirm addresses, for lost passwords.")] = (
+        Mail()
+    )
     sessions: Annotated[Sessions, about("Logged-in devices.")] = Sessions()
     query_string_access_tokens: Annotated[
         bool, about("Accept ?access_token=…, which the specification deprecates.")

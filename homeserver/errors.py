@@ -193,6 +193,28 @@ class ServerNotTrusted(MatrixError):
     errcode = "M_SERVER_NOT_TRUSTED"
 
 
+class ThreepidInUse(MatrixError):
+    errcode = "M_THREEPID_IN_USE"
+
+
+class ThreepidNotFound(MatrixError):
+    errcode = "M_THREEPID_NOT_FOUND"
+
+
+class ThreepidMediumNotSupported(MatrixError):
+    errcode = "M_THREEPID_MEDIUM_NOT_SUPPORTED"
+
+
+class ThreepidDenied(MatrixError):
+    status = 403
+    errcode = "M_THREEPID_DENIED"
+
+
+class ThreepidAuthFailed(MatrixError):
+    status = 403
+    errcode = "M_THREEPID_AUTH_FAILED"
+
+
 class LimitExceeded(MatrixError):
     """`retry_after_ms` is told in the body and, in whole seconds, as `Retry-After`."""
 

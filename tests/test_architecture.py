@@ -42,6 +42,7 @@ GROUND = {
         "histogram",
         "json_types",
         "lru_cache",
+        "mail",
     ),
     *("passwords", "requester"),
 }

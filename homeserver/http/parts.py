@@ -19,6 +19,7 @@ from homeserver.services.filters import Filters
 from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
+from homeserver.services.mail_validation import MailValidation
 from homeserver.services.media.parts import MediaParts
 from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
@@ -101,4 +102,5 @@ class Parts(Struct, frozen=True):
     login_tokens: LoginTokens
     openid_tokens: OpenIdTokens
     user_interactive: UserInteractive
+    mail_validation: MailValidation
     encryption: EncryptionParts

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from homeserver import passwords
+from homeserver.clock import Clock
 from homeserver.config import Password
 from homeserver.errors import (
     BadJson,
@@ -55,11 +56,13 @@ class Accounts:
         server_name: str,
         options: Password,
         observers: AccountObservers,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._server_name = server_name
         self._options = options
         self._observers = observers
+        self._clock = clock
 
     def user_id(self, name: str) -> str:
         """The user id for what a person types: a user id or its localpart."""
@@ -90,9 +93,8 @@ class Accounts:
         raise BadJson("`identifier` must be a user identifier object, such as m.id.user")
 
     async def _owner(self, medium: str, address: str) -> str:
-        canonical = address.strip().casefold() if medium == "email" else address
         async with self._database.connection() as connection:
-            user_id = await threepids.owner(connection, medium, canonical)
+            user_id = await threepids.owner(connection, medium, _canonical(medium, address))
         if user_id is None:
             raise Forbidden(WRONG_PASSWORD)
         return user_id
@@ -155,11 +157,27 @@ class Accounts:
         async with self._database.connection() as connection:
             return await threepids.of_user(connection, user_id)
 
+    async def owner_of_mail(self, address: str) -> str | None:
+        """The user id of the account that has this mail address."""
+        async with self._database.connection() as connection:
+            return await threepids.owner(connection, "email", _canonical("email", address))
+
+    async def add_mail(self, user_id: str, address: str, validated_at: int) -> bool:
+        """Add a mail address, which its owner has confirmed; False if another account has it."""
+        canonical = _canonical("email", address)
+        threepid = Threepid("email", canonical, validated_at, self._clock())
+        async with self._database.transaction() as connection:
+            added = await threepids.add(connection, user_id, threepid)
+            return added or await threepids.owner(connection, "email", canonical) == user_id
+
     async def remove_threepid(self, user_id: str, medium: str, address: str) -> None:
         """Forget one of them; no error if there is none."""
-        canonical = address.strip().casefold() if medium == "email" else address
         async with self._database.connection() as connection:
-            await threepids.delete(connection, user_id, medium, canonical)
+            await threepids.delete(connection, user_id, medium, _canonical(medium, address))
+
+
+def _canonical(medium: str, address: str) -> str:
+    return address.strip().casefold() if medium == "email" else address
 
 
 class PasswordStage:

@@ -7,15 +7,17 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import Forbidden
+from homeserver.errors import Forbidden, OtherUser, ThreepidAuthFailed
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
+from homeserver.services.mail_validation import Proof, Purpose
 from homeserver.services.user_interactive import Operation
 
 endpoints = Endpoints()
 PASSWORD_FLOWS = [["m.login.password"]]
+MAIL_FLOW = ["m.login.email.identity"]
 
 
 class PasswordBody(msgspec.Struct):
@@ -27,11 +29,6 @@ class PasswordBody(msgspec.Struct):
 class DeactivateBody(msgspec.Struct):
     auth: dict[str, Any] | None = None
     erase: bool = False
-
-
-class ThreepidBody(msgspec.Struct):
-    medium: str
-    address: str
 
 
 @endpoints.get("/account/whoami", auth=Auth.GUEST)
@@ -53,7 +50,7 @@ async def change_password(call: Call, body: PasswordBody) -> JsonObject:
     call.parts.accounts.check_new_password(body.new_password)
 
     async def change(results: Mapping[str, Any]) -> JsonObject:
-        user_id = results["m.login.password"]
+        user_id = await _proven_user(call, results)
         await call.parts.accounts.set_password(user_id, body.new_password)
         if body.logout_devices:
             kept = requester.device_id if requester is not None else None
@@ -61,7 +58,22 @@ async def change_password(call: Call, body: PasswordBody) -> JsonObject:
         return {}
 
     operation = Operation("POST /account/password", requester.user_id if requester else None)
-    return await call.parts.user_interactive.run(operation, body.auth, PASSWORD_FLOWS, change)
+    flows = [*PASSWORD_FLOWS, MAIL_FLOW] if call.parts.mail_validation.works else PASSWORD_FLOWS
+    return await call.parts.user_interactive.run(operation, body.auth, flows, change)
+
+
+async def _proven_user(call: Call, results: Mapping[str, Any]) -> str:
+    """Whose password may be set: that of who knows it, or has the account's mail address."""
+    if "m.login.password" in results:
+        return str(results["m.login.password"])
+    proof: Proof = results["m.login.email.identity"]
+    user_id = await call.parts.accounts.owner_of_mail(proof.address)
+    if proof.purpose is not Purpose.PASSWORD or user_id is None:
+        raise ThreepidAuthFailed("This address was not confirmed for a new password")
+    if call.maybe_requester is not None and call.maybe_requester.user_id != user_id:
+        raise OtherUser("This is another user's address")
+    call.parts.mail_validation.used(proof)
+    return user_id
 
 
 @endpoints.post("/account/deactivate", auth=Auth.OPTIONAL, limit=Limit.LOGIN, empty_body=True)
@@ -77,36 +89,3 @@ async def deactivate(call: Call, body: DeactivateBody) -> JsonObject:
 
     operation = Operation("POST /account/deactivate", requester.user_id if requester else None)
     return await call.parts.user_interactive.run(operation, body.auth, PASSWORD_FLOWS, end)
-
-
-@endpoints.get("/account/3pid", auth=Auth.USER)
-async def get_threepids(call: Call) -> JsonObject:
-    """client-server-api#get_matrixclientv3account3pid"""
-    threepids = await call.parts.accounts.threepids(call.requester.user_id)
-    return {
-        "threepids": [
-            {
-                "medium": threepid.medium,
-                "address": threepid.address,
-                "validated_at": threepid.validated_at,
-                "added_at": threepid.added_at,
-            }
-            for threepid in threepids
-        ]
-    }
-
-
-@endpoints.post("/account/3pid/delete", auth=Auth.USER, unstable=("/unstable/account/3pid/delete",))
-async def delete_threepid(call: Call, body: ThreepidBody) -> JsonObject:
-    """client-server-api#post_matrixclientv3account3piddelete"""
-    await call.parts.accounts.remove_threepid(call.requester.user_id, body.medium, body.address)
-    return {"id_server_unbind_result": "no-support"}
-
-
-@endpoints.post("/account/3pid/unbind", auth=Auth.USER, unstable=("/unstable/account/3pid/unbind",))
-async def unbind_threepid(call: Call, body: ThreepidBody) -> JsonObject:
-    """client-server-api#post_matrixclientv3account3pidunbind
-
-    We bind nothing to identity servers, so we know none from which to unbind.
-    """
-    return {"id_server_unbind_result": "no-support"}

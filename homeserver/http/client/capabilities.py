@@ -15,7 +15,6 @@ _ALWAYS: JsonObject = {
     "m.set_displayname": {"enabled": True},
     "m.set_avatar_url": {"enabled": True},
     "m.profile_fields": {"enabled": True},
-    "m.3pid_changes": {"enabled": True},
     "m.get_login_token": {"enabled": True},
 }
 
@@ -30,6 +29,7 @@ async def capabilities(call: Call) -> JsonObject:
     forgets = {"enabled": call.parts.config.rooms.forget_on_leave}
     answer = {
         **_ALWAYS,
+        "m.3pid_changes": {"enabled": call.parts.mail_validation.works},
         "m.room_versions": room_versions,
         "m.forget_forced_upon_leave": forgets,
     }

@@ -19,6 +19,7 @@ from homeserver.http.credentials import credentials_json
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
+from homeserver.services.mail_validation import Proof, Purpose
 from homeserver.services.registration import NewAccount
 from homeserver.services.sessions import Login
 from homeserver.services.user_interactive import Operation
@@ -26,6 +27,8 @@ from homeserver.services.user_interactive import Operation
 endpoints = Endpoints()
 
 APP_SERVICE = "m.login.application_service"
+DUMMY = "m.login.dummy"
+MAIL = "m.login.email.identity"
 
 
 class RegisterBody(msgspec.Struct):
@@ -48,6 +51,8 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
     if body.type == APP_SERVICE:
         return await _register_app_service_user(call, body)
     flows = await call.parts.registration.flows()
+    if call.parts.mail_validation.works:
+        flows += [[*(s for s in flow if s != DUMMY), MAIL] for flow in flows]
     user_id = call.parts.registration.user_id_for(body.username)
     if body.guest_access_token is None:
         await call.parts.registration.check_available(user_id)
@@ -59,7 +64,10 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
         call.parts.accounts.check_new_password(body.password)
 
     async def make(results: Mapping[str, Any]) -> JsonObject:
-        return await _register(call, body, user_id, results.get("m.login.registration_token"))
+        answer = await _register(call, body, user_id, results.get("m.login.registration_token"))
+        if MAIL in results:
+            await _add_address(call, user_id, results[MAIL])
+        return answer
 
     operation = Operation("POST /register", None)
     return await call.parts.user_interactive.run(operation, body.auth, flows, make)
@@ -74,6 +82,13 @@ async def _register(call: Call, body: RegisterBody, user_id: str, token: str | N
     await call.parts.registration.create(new)
     call.parts.sessions.forget_user(user_id)
     return await _registered(call, body, user_id)
+
+
+async def _add_address(call: Call, user_id: str, proof: Proof) -> None:
+    """Without it, if it was confirmed for something else or somebody else was faster."""
+    if proof.purpose is Purpose.REGISTER:
+        await call.parts.accounts.add_mail(user_id, proof.address, proof.validated_at or 0)
+        call.parts.mail_validation.used(proof)
 
 
 async def _require_guest(call: Call, token: str, user_id: str) -> None:
