@@ -238,6 +238,8 @@ async def _federation(ground: Ground, stack: AsyncExitStack) -> FederationParts:
     federation = build_federation(ground)
     await federation.inbound.incoming.start()
     stack.push_async_callback(federation.inbound.incoming.stop)
+    await federation.resync.start()
+    stack.push_async_callback(federation.resync.stop)
     await federation.sender.start()
     stack.push_async_callback(federation.sender.stop)
     _background(stack, federation.sender.run)
@@ -309,7 +311,7 @@ def _parts(
         delayed_events=delayed_events,
         relations=Relations(stream.reading, stream.ignored_users),
         old_sync=OldSync(database, stream),
-        room_state=RoomState(stream.reading),
+        room_state=RoomState(stream.reading, stream.whole_rooms),
         federation=cores.federation,
         rooms=Rooms(config, database, stream, directories.aliases, now_ms),
         directories=directories,

@@ -21,6 +21,7 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
+from homeserver.services.resync import Resync
 from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.served_history import ServedHistory
 from homeserver.services.spaces import Found, Spaces
@@ -52,6 +53,7 @@ def build(ground: Ground) -> FederationParts:
         sender=sender,
         resident=Resident(database, stream, inbound, sender.forward),
         history=ServedHistory(database, stream, inbound),
+        resync=Resync(database, stream, inbound),
         profiles=RemoteProfiles(remote.client),
         invites=Invites(database, stream, inbound),
         remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),

@@ -5,7 +5,7 @@ server-server-api#policy-servers
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,6 @@ from nacl.signing import VerifyKey
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
-from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.signatures import (
     SignatureError,
     decode_verify_key,
@@ -35,10 +34,10 @@ class PolicyServer:
     key: VerifyKey
 
 
-def policy_server_of(content: JsonObject, joined: Iterable[str]) -> PolicyServer | None:
+def policy_server_of(content: JsonObject, servers: Container[str]) -> PolicyServer | None:
     """The policy server that a room uses by its `m.room.policy` content, if it uses one.
 
-    `joined` are the users in the room: "The server name [...] has at least one joined user in the
+    `servers` are those in the room: "The server name [...] has at least one joined user in the
     room in *current state*."
     """
     via, keys = content.get("via"), content.get("public_keys")
@@ -49,7 +48,7 @@ def policy_server_of(content: JsonObject, joined: Iterable[str]) -> PolicyServer
         verify_key = decode_verify_key(key)
     except ValueError:
         return None
-    if not any(server_name_of(user_id) == via for user_id in joined):
+    if via not in servers:
         return None
     return PolicyServer(via, verify_key)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -33,8 +33,10 @@ AT_ONCE = 12
 SECONDS = 30.0
 MAX_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 65_536
+IN_A_THREAD_BYTES = 1_000_000
 
 Query = Sequence[tuple[str, str]]
+Answer = TypeVar("Answer", bound=Struct)
 
 _FAILURES = (aiohttp.ClientError, OSError, TooMuch)  # a TimeoutError is an OSError
 _decode = msgspec.json.Decoder().decode
@@ -95,6 +97,35 @@ class FederationClient:
         self, destination: str, path: str, content: JsonObject, terms: Terms = DEFAULT_TERMS
     ) -> JsonObject:
         return await self._json(destination, "POST", path, content, terms)
+
+    async def get_as(
+        self, destination: str, path: str, kind: type[Answer], terms: Terms = DEFAULT_TERMS
+    ) -> Answer:
+        """The answer of a GET as a Struct: what is `Raw` in it is not parsed."""
+        call = _Call(destination, "GET", path, None)
+        return await self._as(call, kind, terms)
+
+    async def put_as(
+        self,
+        destination: str,
+        path: str,
+        content: JsonObject,
+        kind: type[Answer],
+        terms: Terms = DEFAULT_TERMS,
+    ) -> Answer:
+        """The answer of a PUT as a Struct."""
+        call = _Call(destination, "PUT", path, content)
+        return await self._as(call, kind, terms)
+
+    async def _as(self, call: _Call, kind: type[Answer], terms: Terms) -> Answer:
+        async with self.open(call, terms) as response:
+            body = await read_at_most(response, terms.max_bytes)
+        try:
+            if len(body) < IN_A_THREAD_BYTES:
+                return msgspec.json.decode(body, type=kind)
+            return await asyncio.to_thread(msgspec.json.decode, body, type=kind)
+        except (msgspec.DecodeError, ValueError):
+            raise Unreachable(call.destination, "its answer is not what was asked for") from None
 
     async def _json(
         self,
@@ -245,7 +276,7 @@ def target_url(target: Target, path: str) -> URL:
 
 
 async def _decoded(body: bytes) -> Any:
-    if len(body) < 1_000_000:
+    if len(body) < IN_A_THREAD_BYTES:
         return _decode(body)
     return await asyncio.to_thread(_decode, body)
 

@@ -68,7 +68,7 @@ class IncomingEdus:
         """server-server-api#typing-notifications"""
         room = await self._room(origin, content.get("room_id"))
         user_id = content.get("user_id")
-        if room is None or not _is_of(user_id, origin) or room.membership_of(user_id) != "join":
+        if room is None or not _is_of(user_id, origin) or not _is_in(room, user_id):
             return
         if content.get("typing") is True:
             self._stream.typing.start(room.room_id, user_id, TYPING_SECONDS)
@@ -83,7 +83,7 @@ class IncomingEdus:
             if room is None or not isinstance(reads, dict):
                 continue
             for user_id, receipt in reads.items():
-                if _is_of(user_id, origin) and room.membership_of(user_id) == "join":
+                if _is_of(user_id, origin) and _is_in(room, user_id):
                     await self._receipt(room, user_id, receipt)
 
     async def _receipt(self, room: LiveRoom, user_id: str, receipt: Any) -> None:
@@ -132,6 +132,14 @@ class IncomingEdus:
         if room is None or not room.joined_local:
             return None
         return room if await self._incoming.is_allowed(room, origin) else None
+
+
+def _is_in(room: LiveRoom, user_id: str) -> bool:
+    """Is a remote user in the room? Their server is believed while we lack the room's members."""
+    row = room.members.get(user_id)
+    if row is None and room.is_partial:
+        return bool(room.joined_servers[server_name_of(user_id)])
+    return row is not None and row.membership == "join"
 
 
 def _is_of(user_id: Any, origin: str) -> TypeGuard[str]:

@@ -49,6 +49,7 @@ class Membership:
         self._writer = stream.writer
         self._invite_permission = stream.users.invites
         self._restricted = RestrictedJoins(database, stream.rooms)
+        self._whole_rooms = stream.whole_rooms
 
     async def join(
         self,
@@ -84,7 +85,7 @@ class Membership:
 
         Raises InviteBlocked if they take no invites.
         """
-        room = await self._require(room_id)
+        room = await self._require_knowing(room_id, user_id)
         self._require_member(room, requester.user_id)
         await self._check_invite(room, user_id)
         await self._change(room_id, requester.user_id, user_id, "invite", content)
@@ -94,7 +95,7 @@ class Membership:
     ) -> None:
         """Remove a user. Raises Forbidden unless they are in the room, invited or knocking."""
         _require_user_id(user_id)
-        room = await self._require(room_id)
+        room = await self._require_knowing(room_id, user_id)
         self._require_member(room, requester.user_id)
         if room.membership_of(user_id) in ("leave", "ban"):
             raise Forbidden("This user is not in the room")
@@ -105,7 +106,7 @@ class Membership:
     ) -> None:
         """Ban a user, whether they are in the room or not."""
         _require_user_id(user_id)
-        room = await self._require(room_id)
+        room = await self._require_knowing(room_id, user_id)
         self._require_member(room, requester.user_id)
         await self._change(room_id, requester.user_id, user_id, "ban", content)
 
@@ -114,7 +115,7 @@ class Membership:
     ) -> None:
         """Lift a ban. Raises Forbidden if there is none."""
         _require_user_id(user_id)
-        room = await self._require(room_id)
+        room = await self._require_knowing(room_id, user_id)
         self._require_member(room, requester.user_id)
         if room.membership_of(user_id) != "ban":
             raise Forbidden("This user is not banned")
@@ -136,7 +137,7 @@ class Membership:
         membership = content.get("membership")
         if membership not in MEMBERSHIPS:
             raise BadJson("`membership` must be one of " + ", ".join(sorted(MEMBERSHIPS)))
-        room = await self._require(room_id)
+        room = await self._require_knowing(room_id, user_id)
         own = {k: v for k, v in content.items() if k != "join_authorised_via_users_server"}
         if membership == "join" and room.membership_of(user_id) != "join":
             if user_id != requester.user_id:
@@ -226,6 +227,17 @@ class Membership:
         room = await self._rooms.get(room_id)
         if room is None:
             raise NotFound("This server doesn't know the room")
+        return room
+
+    async def _require_knowing(self, room_id: str, user_id: str) -> LiveRoom:
+        """The room with what that user is in it, also if we have only just joined it.
+
+        Raises NotFound, Unavailable.
+        """
+        room = await self._require(room_id)
+        if room.is_partial and user_id not in room.members:
+            await self._whole_rooms.require(room_id)
+            room = await self._require(room_id)
         return room
 
     def _require_member(self, room: LiveRoom, user_id: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from homeserver.clock import Clock
@@ -27,7 +27,7 @@ from homeserver.errors import (
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError
 from homeserver.protocol.events import Event, sign_pdu, with_signatures
-from homeserver.protocol.identifiers import server_name_of
+from homeserver.protocol.identifiers import is_server_name, server_name_of
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.remote.client import FederationClient, Terms, path_to
@@ -48,7 +48,7 @@ from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_from_pdus
 V1 = "/_matrix/federation/v1"
 V2 = "/_matrix/federation/v2"
 MAX_SERVERS = 20
-JOIN = Terms(seconds=180.0, max_bytes=1024 * 1024 * 1024, ignore_backoff=True)
+JOIN = Terms(seconds=180.0, max_bytes=512 * 1024 * 1024, ignore_backoff=True)
 STEP = Terms(seconds=30.0, ignore_backoff=True)
 
 log = structlog.get_logger(__name__)
@@ -60,6 +60,16 @@ class _Handshake(Struct, frozen=True):
     server: str
     rules: RoomVersion
     event: Event
+
+
+class _JoinAnswer(Struct):
+    """What the second step of a join gives. server-server-api#put_matrixfederationv2send_join"""
+
+    state: list[Raw]
+    auth_chain: list[Raw]
+    event: JsonObject | None = None
+    members_omitted: bool | None = None
+    servers_in_room: list[str] | None = None
 
 
 class RemoteMembership:
@@ -86,10 +96,18 @@ class RemoteMembership:
         room = await self._stream.rooms.get(room_id)
         return room is not None and (bool(room.joined_local) or not room.joined_servers)
 
+    async def lets_in(self, room_id: str) -> bool:
+        """The same, and can it say who may join? Not while it lacks the room's members."""
+        room = await self._stream.rooms.get(room_id)
+        return room is not None and not room.is_partial and await self.takes_part(room_id)
+
     async def join(
         self, user_id: str, room_id: str, servers: Iterable[str], content: JsonObject
     ) -> None:
         """Join through one of the servers. Raises what the last one refused with, NotFound."""
+        room = await self._stream.rooms.get(room_id)
+        if room is not None and user_id in room.joined_local:
+            return
         profile = await self._profile(user_id)
         ours = {**member_content("join", profile), **content}
         candidates = await self._candidates(user_id, room_id, servers)
@@ -110,23 +128,26 @@ class RemoteMembership:
         self, server: str, user_id: str, room_id: str, content: JsonObject
     ) -> None:
         hand = await self._make(server, user_id, room_id, content)
-        path = path_to(f"{V2}/send_join", room_id, hand.event.event_id)
-        answer = await self._client.put(server, path, hand.event.pdu, JOIN)
-        event = self._returned(hand, answer)
+        query = [("omit_members", "true")]
+        path = path_to(f"{V2}/send_join", room_id, hand.event.event_id, query=query)
+        answer = await self._client.put_as(server, path, hand.event.pdu, _JoinAnswer, JOIN)
+        event = hand.event
+        if answer.event is not None and "join_authorised_via_users_server" in event.content:
+            event = with_more_signatures(event, answer.event)
         room = await self._stream.rooms.get(room_id)
-        if room is not None and room.joined_local:
-            await self._take_event(event)
-            return
-        offer = Offer(event, _list(answer, "state"), _list(answer, "auth_chain"))
-        await self._entry.enter(room_id, hand.rules, offer)
+        if room is None or not room.joined_local:
+            servers = self._servers(server, answer) if answer.members_omitted else None
+            offer = Offer(event, answer.state, answer.auth_chain, servers)
+            del answer
+            if await self._entry.enter(room_id, hand.rules, offer):
+                return
+        await self._take_event(event, server)
 
-    def _returned(self, hand: _Handshake, answer: JsonObject) -> Event:
-        """Our join, with the signature that the resident server may have added."""
-        pdu = answer.get("event")
-        authoriser = hand.event.content.get("join_authorised_via_users_server")
-        if not isinstance(pdu, dict) or authoriser is None:
-            return hand.event
-        return with_more_signatures(hand.event, pdu)
+    def _servers(self, server: str, answer: _JoinAnswer) -> tuple[str, ...]:
+        """Those who can be asked for the members and are to be told of events."""
+        ours = self._stream.sender.signer.server_name
+        told = [name for name in answer.servers_in_room or () if is_server_name(name)]
+        return tuple(name for name in dict.fromkeys([server, *told]) if name != ours)
 
     async def leave(self, user_id: str, room_id: str, content: JsonObject) -> bool:
         """Reject an invite or take back a knock in a room we aren't in; False if there is none.
@@ -209,6 +230,9 @@ class RemoteMembership:
         the other server refuses with.
         """
         room = await self._stream.rooms.get(room_id)
+        if room is not None and room.is_partial and user_id not in room.members:
+            await self._stream.whole_rooms.require(room_id)
+            room = await self._stream.rooms.get(room_id)
         if room is None or room.membership_of(inviter) != "join":
             raise Forbidden("You are not in this room")
         if room.membership_of(user_id) == "join":
@@ -231,7 +255,7 @@ class RemoteMembership:
         pdu = answer.get("event")
         if not isinstance(pdu, dict):
             raise BadGateway("The other server did not sign the invite")
-        await self._take_event(with_more_signatures(event, pdu))
+        await self._take_event(with_more_signatures(event, pdu), server_name_of(user_id))
 
     async def _make(
         self, server: str, user_id: str, room_id: str, content: JsonObject
@@ -265,11 +289,12 @@ class RemoteMembership:
         except (Rejected, CanonicalJsonError, KeyError, TypeError, AttributeError) as error:
             raise BadGateway(f"The template is not valid: {error}") from None
 
-    async def _take_event(self, event: Event) -> None:
-        """Take an event of ours into a room we are in, like one that comes from outside."""
-        outcome = await self._inbound.incoming.take_event(
-            self._stream.sender.signer.server_name, event
-        )
+    async def _take_event(self, event: Event, origin: str) -> None:
+        """Take an event of ours into a room we are in, like one that comes from outside.
+
+        The origin is asked for what it refers to and we lack.
+        """
+        outcome = await self._inbound.incoming.take_event(origin, event)
         if outcome is not None:
             raise Forbidden(f"The event can't be accepted: {outcome}")
         stored = await self._stream.rooms.event(event.event_id)

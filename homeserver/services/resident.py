@@ -14,6 +14,7 @@ from homeserver.errors import (
     IncompatibleRoomVersion,
     InvalidParam,
     NotFound,
+    UnableToGrantJoin,
 )
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event, add_signature
@@ -89,6 +90,8 @@ class Resident:
         if server_name_of(user_id) != origin:
             raise Forbidden("The user is not of your server")
         room = await self.room_for(origin, room_id)
+        if membership != "leave":
+            _require_whole(room)
         version = room.rules.identifier
         if versions is not None and version not in versions:
             raise IncompatibleRoomVersion(
@@ -106,6 +109,7 @@ class Resident:
     async def send_join(self, signed: SignedMembership, omit_members: bool) -> JsonObject:
         """Take in a join; the answer has the state before it. Raises InvalidParam, Forbidden."""
         room = await self.room_for(signed.origin, signed.room_id)
+        _require_whole(room)
         event = _checked(signed, room)
         event = await self._with_our_signature(room, event)
         servers = sorted(room.joined_servers)
@@ -121,6 +125,7 @@ class Resident:
     async def send_knock(self, signed: SignedMembership) -> JsonObject:
         """Take in a knock; the answer says what the room looks like. Raises as `send_leave`."""
         room = await self.room_for(signed.origin, signed.room_id)
+        _require_whole(room)
         if not room.rules.knocking:
             raise Forbidden("This room does not support knocking")
         await self._receive(signed.origin, room, _checked(signed, room))
@@ -184,6 +189,12 @@ class Resident:
         if omit_members:
             answer["servers_in_room"] = servers
         return answer
+
+
+def _require_whole(room: LiveRoom) -> None:
+    """Raises UnableToGrantJoin: "a different server should be attempted for the join"."""
+    if room.is_partial:
+        raise UnableToGrantJoin("This server has just joined the room itself: ask another one")
 
 
 def _state_ids(state: State, joining: str) -> list[str]:

@@ -16,6 +16,7 @@ from homeserver.stream.reading.readers import NOT_A_MEMBER, Reader
 from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import encode
+from homeserver.stream.whole_rooms import WholeRooms
 
 MEMBER = "m.room.member"
 
@@ -41,12 +42,24 @@ class MembersRequest(Struct, frozen=True):
 class RoomState:
     """The states of rooms, for members, former members, and anybody where all may read."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, whole_rooms: WholeRooms) -> None:
         self._reading = reading
+        self._whole_rooms = whole_rooms
+
+    async def _open_whole(self, requester: Requester, room_id: str) -> Reader:
+        """The room with all of its members, also if we have only just joined it.
+
+        Raises Forbidden, Unavailable.
+        """
+        reader = await self._reading.readers.open(requester, room_id)
+        if reader.room.is_partial:
+            await self._whole_rooms.require(room_id)
+            reader = await self._reading.readers.open(requester, room_id)
+        return reader
 
     async def whole(self, requester: Requester, room_id: str) -> bytes:
-        """All state events, as an array. Raises Forbidden."""
-        reader = await self._reading.readers.open(requester, room_id)
+        """All state events, as an array. Raises Forbidden, Unavailable."""
+        reader = await self._open_whole(requester, room_id)
         state = await self._reading.states.of(reader)
         events = await self._reading.states.events(state.values())
         return b"[" + b",".join(await self._reading.forms.of_state(reader, events)) + b"]"
@@ -58,6 +71,9 @@ class RoomState:
         reader = await self._reading.readers.open(requester, room_id)
         state = await self._reading.states.of(reader)
         event_id = state.get(key)
+        if event_id is None and key[0] == MEMBER and reader.room.is_partial:
+            reader = await self._open_whole(requester, room_id)
+            event_id = (await self._reading.states.of(reader)).get(key)
         found = [] if event_id is None else await self._reading.states.events([event_id])
         if not found:
             raise NotFound("The room has no state with this type and state key")
@@ -66,8 +82,11 @@ class RoomState:
         return encode(found[0].content)
 
     async def members(self, requester: Requester, room_id: str, request: MembersRequest) -> bytes:
-        """`{"chunk": [...]}`: the member events, now or at a token. Raises Forbidden."""
-        reader = await self._reading.readers.open(requester, room_id)
+        """`{"chunk": [...]}`: the member events, now or at a token.
+
+        Raises Forbidden, Unavailable.
+        """
+        reader = await self._open_whole(requester, room_id)
         state = await self._state_at(reader, request.at)
         ids = [event_id for (type_, _), event_id in state.items() if type_ == MEMBER]
         if state is reader.room.state:
@@ -94,7 +113,7 @@ class RoomState:
 
     async def joined_members(self, requester: Requester, room_id: str) -> JsonObject:
         """`{"joined": {user id: {display_name, avatar_url}}}`, for those who are in the room."""
-        reader = await self._reading.readers.open(requester, room_id)
+        reader = await self._open_whole(requester, room_id)
         if not reader.is_joined:
             raise Forbidden(NOT_A_MEMBER)
         return {

@@ -183,6 +183,8 @@ class ServedHistory:
         self, connection: Connection, room: LiveRoom, event_id: str
     ) -> tuple[list[str], list[str]]:
         row = await self._require_event(connection, room, event_id)
+        if room.is_partial:
+            raise NotFound("This server has just joined the room and doesn't know its members yet")
         if row.flags & Flag.OUTLIER or row.state_group is None:
             if row.type != "m.room.create":
                 raise NotFound("This server doesn't know the state at that event")

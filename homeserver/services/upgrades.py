@@ -80,6 +80,7 @@ class Upgrades:
         self._database = database
         self._rooms = stream.rooms
         self._sender = stream.sender
+        self._whole_rooms = stream.whole_rooms
         self._now = now
 
     async def upgrade(
@@ -113,6 +114,8 @@ class Upgrades:
         level = power.event(TOMBSTONE, is_state=True)
         if room.membership_of(user_id) != "join" or power.user(user_id) < level:
             raise Forbidden("You may not upgrade this room")
+        await self._whole_rooms.require(room_id)
+        room = await self._rooms.get(room_id) or room
         banned = {row.user_id for row in room.members.values() if row.membership == "ban"}
         wanted = {
             event_id: key

@@ -168,7 +168,11 @@ async def updates_for_server(
             SELECT FROM memberships mine JOIN memberships theirs USING (room_number)
             WHERE mine.user_id = c.user_id AND mine.membership = 'join'
               AND NOT theirs.is_local AND theirs.membership = 'join'
-              AND substr(theirs.user_id, strpos(theirs.user_id, ':') + 1) = $4)
+              AND substr(theirs.user_id, strpos(theirs.user_id, ':') + 1) = $4
+            UNION ALL
+            SELECT FROM memberships mine JOIN partial_rooms USING (room_number)
+            WHERE mine.user_id = c.user_id AND mine.membership = 'join'
+              AND complete_from IS NULL AND $4 = ANY(servers))
         ORDER BY c.position LIMIT $5
         """,
         *span,
@@ -186,6 +190,9 @@ async def servers_sharing_a_room(connection: Connection, user_ids: Iterable[str]
         FROM memberships mine JOIN memberships theirs USING (room_number)
         WHERE mine.user_id = ANY($1::text[]) AND mine.membership = 'join'
           AND NOT theirs.is_local AND theirs.membership = 'join'
+        UNION
+        SELECT unnest(servers) FROM memberships JOIN partial_rooms USING (room_number)
+        WHERE user_id = ANY($1::text[]) AND membership = 'join' AND complete_from IS NULL
         """,
         list(user_ids),
     )

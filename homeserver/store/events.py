@@ -214,6 +214,91 @@ async def mark_redacted(connection: Connection, redactions: Sequence[tuple[str, 
     )
 
 
+class MemberContent(msgspec.Struct):
+    """What a member event says, whatever type it has."""
+
+    membership: Any = None
+    displayname: Any = None
+    avatar_url: Any = None
+
+
+class MemberEvent(msgspec.Struct, frozen=True):
+    """A member event, in short."""
+
+    event_id: str
+    user_id: str
+    sender: str
+    content: MemberContent
+
+
+class _MemberPdu(msgspec.Struct):
+    content: MemberContent
+
+
+_decode_member = msgspec.json.Decoder(_MemberPdu).decode
+
+
+async def member_events(connection: Connection, event_ids: Iterable[str]) -> list[MemberEvent]:
+    """These member events."""
+    records = await connection.fetch(
+        "SELECT event_id, state_key, sender, json FROM events WHERE event_id = ANY($1::text[])",
+        list(event_ids),
+    )
+    return [MemberEvent(r[0], r[1], r[2], _decode_member(r[3]).content) for r in records]
+
+
+async def set_replaced(connection: Connection, replaced: Sequence[tuple[int, int]]) -> None:
+    """Events replaced these state events (both by number), as was not known when they came."""
+    await connection.execute(
+        """
+        UPDATE events SET replaces = r.replaces
+        FROM unnest($1::bigint[], $2::bigint[]) AS r (number, replaces)
+        WHERE events.number = r.number
+        """,
+        [number for number, _ in replaced],
+        [old for _, old in replaced],
+    )
+
+
+async def take_back(connection: Connection, numbers: Sequence[int]) -> None:
+    """Events lose their places: they are outliers again."""
+    await connection.execute(
+        """
+        UPDATE events SET timeline_order = NULL, state_group = NULL, replaces = NULL, flags = $2
+        WHERE number = ANY($1::bigint[])
+        """,
+        list(numbers),
+        Flag.OUTLIER,
+    )
+
+
+async def touch_head(connection: Connection, room_number: int, position: int) -> None:
+    """Something that isn't an event happened in a room."""
+    await connection.execute(
+        "UPDATE room_heads SET last_position = greatest(last_position, $2) WHERE room_number = $1",
+        room_number,
+        position,
+    )
+
+
+async def placed_since(connection: Connection, room_number: int, position: int) -> list[EventRow]:
+    """What came into a room's timeline live, or was refused a place there, after a position."""
+    records = await connection.fetch(
+        f"""
+        SELECT {EVENT_COLUMNS} FROM events e WHERE e.number IN (
+            SELECT number FROM events WHERE room_number = $1 AND timeline_order > $2
+            UNION
+            SELECT number FROM events
+            WHERE number > $3 AND room_number = $1 AND state_group IS NOT NULL
+        )
+        """,  # noqa: S608 - constant
+        room_number,
+        position * ORDER_STEP,
+        position,
+    )
+    return [event_row(record) for record in records]
+
+
 def event_row(record: asyncpg.Record) -> EventRow:
     """The event in a record that begins with EVENT_COLUMNS."""
     return EventRow(

@@ -82,6 +82,8 @@ async def sent_to(
             SELECT room_number FROM memberships
             WHERE NOT is_local AND substr(user_id, strpos(user_id, ':') + 1) = $4
               AND (membership = 'join' OR position > $2)
+            UNION SELECT room_number FROM partial_rooms
+            WHERE complete_from IS NULL AND $4 = ANY(servers)
         )
         ORDER BY e.number LIMIT $5
         """,  # noqa: S608 - constants
@@ -110,6 +112,8 @@ async def servers_in(connection: Connection, room_numbers: Iterable[int], since:
         SELECT DISTINCT substr(user_id, strpos(user_id, ':') + 1) FROM memberships
         WHERE room_number = ANY($1::bigint[]) AND NOT is_local
           AND (membership = 'join' OR position > $2)
+        UNION SELECT unnest(servers) FROM partial_rooms
+        WHERE complete_from IS NULL AND room_number = ANY($1::bigint[])
         """,
         list(room_numbers),
         since,

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import HeadRow
+from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.state import GroupSize
 
 
@@ -63,11 +64,12 @@ async def by_ids(connection: Connection, room_ids: Iterable[str]) -> list[RoomRo
 
 
 class LoadedHead(Struct, frozen=True):
-    """A room with what its next event builds on."""
+    """A room with what its next event builds on. `entry`: did we enter with a part of its state?"""
 
     room: RoomRow
     head: HeadRow
     size: GroupSize
+    entry: PartialRow | None = None
 
 
 async def heads_by_ids(connection: Connection, room_ids: Iterable[str]) -> list[LoadedHead]:
@@ -75,10 +77,12 @@ async def heads_by_ids(connection: Connection, room_ids: Iterable[str]) -> list[
     records = await connection.fetch(
         """
         SELECT r.room_number, r.room_id, r.version, h.forward_extremities, h.depth, h.state_group,
-               h.last_position, g.snapshot_size, g.delta_size
+               h.last_position, g.snapshot_size, g.delta_size,
+               p.join_event_id, p.state_group, p.servers, p.complete_from, p.corrected
         FROM rooms r
         JOIN room_heads h ON h.room_number = r.room_number
         JOIN state_groups g ON g.state_group = h.state_group
+        LEFT JOIN partial_rooms p ON p.room_number = r.room_number
         WHERE r.room_id = ANY($1::text[])
         """,
         list(room_ids),
@@ -88,6 +92,7 @@ async def heads_by_ids(connection: Connection, room_ids: Iterable[str]) -> list[
             RoomRow(r[0], r[1], r[2]),
             HeadRow(r[0], tuple(r[3]), r[4], r[5], r[6]),
             GroupSize(r[7], r[8]),
+            None if r[9] is None else PartialRow(r[0], r[9], r[10], tuple(r[11]), r[12], r[13]),
         )
         for r in records
     ]

@@ -40,6 +40,17 @@ class GroupSize(Struct, frozen=True):
     delta_size: int
 
 
+class CompletedGroup(Struct, frozen=True):
+    """A snapshot that was written before all of its state was known: what it is to hold.
+
+    `upon` are the groups that stand on it, itself among them.
+    """
+
+    state_group: int
+    event_ids: tuple[str, ...]
+    upon: tuple[int, ...]
+
+
 async def insert(connection: Connection, rows: Sequence[StateGroupRow]) -> None:
     """Write new groups. Events that a snapshot names must already be in the transaction."""
     await connection.execute(
@@ -126,3 +137,62 @@ async def sizes(connection: Connection, state_groups: Iterable[int]) -> dict[int
         list(state_groups),
     )
     return {record[0]: GroupSize(record[1], record[2]) for record in records}
+
+
+async def of_room_from(
+    connection: Connection, room_number: int, first: tuple[int, int]
+) -> dict[int, int]:
+    """A room's groups from a snapshot on, each with the snapshot under it.
+
+    `first` are that snapshot and the group upon it. Groups that stand on an older one are left out.
+    """
+    records = await connection.fetch(
+        """
+        SELECT state_group, base FROM state_groups
+        WHERE (state_group >= $2 OR state_group = $3) AND room_number = $1
+        """,
+        room_number,
+        *first,
+    )
+    bases: dict[int, int | None] = {record[0]: record[1] for record in records}
+    snapshots: dict[int, int] = {}
+    for group in bases:
+        bottom = group
+        while (base := bases.get(bottom)) is not None:
+            bottom = base
+        if bottom in bases:
+            snapshots[group] = bottom
+    return snapshots
+
+
+async def complete(connection: Connection, groups: Sequence[CompletedGroup]) -> None:
+    """Put these snapshots right, and what the groups upon them say of their size."""
+    for group in groups:
+        await connection.execute(
+            """
+            UPDATE state_groups
+            SET event_numbers = ARRAY(SELECT number FROM events WHERE event_id = ANY($2::text[]))
+            WHERE state_group = $1
+            """,
+            group.state_group,
+            list(group.event_ids),
+        )
+    sized = [(upon, len(group.event_ids)) for group in groups for upon in group.upon]
+    await connection.execute(
+        """
+        UPDATE state_groups SET snapshot_size = t.size
+        FROM unnest($1::bigint[], $2::integer[]) AS t (state_group, size)
+        WHERE state_groups.state_group = t.state_group
+        """,
+        [state_group for state_group, _ in sized],
+        [size for _, size in sized],
+    )
+
+
+async def take_back(connection: Connection, room_number: int, state_groups: Iterable[int]) -> None:
+    """These groups of a room never were: the events that made them are judged anew."""
+    await connection.execute(
+        "DELETE FROM state_groups WHERE room_number = $1 AND state_group = ANY($2::bigint[])",
+        room_number,
+        list(state_groups),
+    )

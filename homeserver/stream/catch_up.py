@@ -17,8 +17,10 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver, in_order
 from homeserver.stream.take_in import RoomGone
+from homeserver.stream.whole_rooms import WholeRooms
 
 ATTEMPTS = 3
+MEMBERS_SECONDS = 10.0
 MAX_STATES = 20
 """States that are asked for one batch; what needs more is left aside."""
 
@@ -27,12 +29,18 @@ class CatchUp:
     """Receives events and what is missing before them."""
 
     def __init__(
-        self, rooms: LiveRooms, gaps: Gaps, receiver: Receiver, policy_servers: PolicyServers
+        self,
+        rooms: LiveRooms,
+        gaps: Gaps,
+        receiver: Receiver,
+        policy_servers: PolicyServers,
+        whole_rooms: WholeRooms,
     ) -> None:
         self._rooms = rooms
         self._gaps = gaps
         self._receiver = receiver
         self._policy_servers = policy_servers
+        self._whole_rooms = whole_rooms
 
     async def receive(
         self, room_id: str, received: Sequence[tuple[str, Event]]
@@ -122,11 +130,19 @@ class CatchUp:
                     continue
                 if len(told) == MAX_STATES:
                     return told
+                if not told:
+                    await self._wait_for_members(room)
                 origin = origins[event.event_id]
                 state = await self._gaps.state_after(origin, room, event_id)
                 if state is not None:
                     told[event_id] = state
         return told
+
+    async def _wait_for_members(self, room: LiveRoom) -> None:
+        """A whole state is told quickly where most of its events are here: those of the room that
+        we are just entering are on their way."""
+        if room.is_partial:
+            await self._whole_rooms.wait(room.room_id, MEMBERS_SECONDS)
 
 
 def _prev_events(events: Sequence[Event]) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from immutables import Map
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -18,9 +19,11 @@ from homeserver.store.aliases import AliasRow
 from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
 from homeserver.store.device_keys import DeviceKeysRow
 from homeserver.store.events import HeadRow, TransactionRow
+from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.receipts import ReceiptRow
+from homeserver.store.received_pdus import ReceivedPdu
 from homeserver.store.rooms import MembershipRow, RoomRow
-from homeserver.store.state import StateGroupRow, StateKey
+from homeserver.store.state import CompletedGroup, GroupSize, StateGroupRow, StateKey
 from homeserver.store.thread_subscriptions import ThreadSubscriptionRow
 from homeserver.store.to_device import OutgoingRow, ToDeviceRow
 from homeserver.store.to_device import TransactionRow as ToDeviceTransactionRow
@@ -91,6 +94,48 @@ class MembershipChange(Struct, frozen=True, eq=False):
     room_id: str
     row: MembershipRow
     new_room: RoomRow | None = None
+
+
+class PartialRoomChange(Struct, frozen=True, eq=False):
+    """A room is entered with a part of its state (`row`), or anew with all of it (None)."""
+
+    position: int
+    room_id: str
+    room_number: int
+    row: PartialRow | None
+
+
+class TakenBack(Struct, frozen=True, eq=False):
+    """Events that the whole state doesn't bear out: they lose their places, to be received anew.
+
+    `head` is what is left: the join with which we entered. `groups` are those that they made.
+    """
+
+    events: tuple[StoredEvent, ...]
+    groups: tuple[int, ...]
+    head: HeadRow
+    pdus: tuple[ReceivedPdu, ...]
+
+
+class CompletionChange(Struct, frozen=True, eq=False):
+    """We have the whole state of a room that we entered with a part of it: the past is put right.
+
+    `state` is the room's state now, its group as long as `size` says; `groups` are the snapshots
+    since we entered, with all that they lacked; `replaced` are events and the state events that
+    they replaced, as is known only now. `memberships` are those of all remote users whose
+    membership we learn; `concerned` the local members.
+    """
+
+    position: int
+    room_id: str
+    row: PartialRow
+    state: Map[StateKey, str]
+    size: GroupSize
+    groups: tuple[CompletedGroup, ...]
+    memberships: tuple[MembershipRow, ...]
+    concerned: tuple[str, ...]
+    replaced: tuple[tuple[StoredEvent, StoredEvent], ...] = ()
+    taken_back: TakenBack | None = None
 
 
 class AccountDataChange(Struct, frozen=True, eq=False):

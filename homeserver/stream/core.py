@@ -49,6 +49,7 @@ from homeserver.stream.thread_subscribers import ThreadSubscribers
 from homeserver.stream.transactions import SentTransactions
 from homeserver.stream.typing import Typing
 from homeserver.stream.unread import Unread
+from homeserver.stream.whole_rooms import WholeRooms
 from homeserver.stream.writer import StreamWriter
 
 LAZY_DEVICES = 1000
@@ -78,6 +79,7 @@ class StreamCore(Struct, frozen=True):
     key_counts: KeyCounts
     device_lists: DeviceLists
     device_list_log: DeviceListLog
+    whole_rooms: WholeRooms
 
     async def start(self) -> None:
         """Take the writer lock; from here on memory knows what happens."""
@@ -148,6 +150,7 @@ def build(database: Database, caches: Caches, signer: Signer, defaults: Defaults
         key_counts=key_counts,
         device_lists=device_lists,
         device_list_log=device_list_log,
+        whole_rooms=WholeRooms(rooms, writer),
     )
 
 

@@ -12,7 +12,13 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from homeserver.store.rooms import MembershipRow
-from homeserver.stream.changes import Change, DeviceListChange, EventChange, MembershipChange
+from homeserver.stream.changes import (
+    Change,
+    CompletionChange,
+    DeviceListChange,
+    EventChange,
+    MembershipChange,
+)
 from homeserver.stream.live_rooms import LiveRooms
 
 LENGTH = 10_000
@@ -59,6 +65,8 @@ class DeviceListLog:
             elif isinstance(change, EventChange):
                 if change.memberships:
                     self._memberships(change.room_id, change.memberships, seen)
+            elif isinstance(change, CompletionChange):
+                self._memberships(change.room_id, change.memberships, seen)
             elif isinstance(change, MembershipChange):
                 self._memberships(change.room_id, (change.row,), seen)
         if len(self._entries) > 2 * LENGTH:

@@ -1,14 +1,15 @@
 """We enter a room of other servers: its state, checked, becomes ours.
 
 Rules of this file: nothing is stored before all of it was verified and judged; then one submission
-stores everything. Two who enter one room at once take turns.
+stores everything. Two who enter one room at once take turns. Where the members were left out
+(MSC3706), the room is entered all the same, and marked: `completion` is what follows.
 server-server-api#joining-rooms
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from immutables import Map
@@ -18,15 +19,23 @@ from homeserver.errors import BadGateway, Unavailable
 from homeserver.protocol.auth_rules import check_event
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.history_visibility import visibility_of
+from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.store import events as event_store
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow, KnownEvent
+from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.rooms import MembershipRow, RoomRow
 from homeserver.store.state import GroupSize, StateGroupRow
-from homeserver.stream.changes import EventChange, OutliersChange, StateChange, bump_position
+from homeserver.stream.changes import (
+    EventChange,
+    OutliersChange,
+    PartialRoomChange,
+    StateChange,
+    bump_position,
+)
 from homeserver.stream.event_sources import CREATE, auth_state_ids
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.live_room import (
@@ -38,7 +47,7 @@ from homeserver.stream.live_room import (
     state_difference,
 )
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MembershipContext, membership_rows
+from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
 from homeserver.stream.outliers import outlier_row, passes_auth_events
 from homeserver.stream.receive import in_order
 from homeserver.stream.send import NEW_ROOM
@@ -51,11 +60,15 @@ A_SLICE = 50
 
 
 class Offer(Struct, frozen=True):
-    """What a server answered to our join: the signed join and the room's state before it."""
+    """What a server answered to our join: the signed join and the room's state before it.
+
+    `servers`: those in the room, where the state is without its members; None: it is the whole.
+    """
 
     join: Event
     state: Sequence[Any]
     auth_chain: Sequence[Any]
+    servers: tuple[str, ...] | None = None
 
 
 class _Checked(Struct, frozen=True):
@@ -65,6 +78,7 @@ class _Checked(Struct, frozen=True):
     events: Mapping[str, Event]
     rejected: frozenset[str]
     state: Mapping[StateKey, Event]
+    servers: tuple[str, ...] | None
 
 
 class RoomEntry:
@@ -84,21 +98,24 @@ class RoomEntry:
         self._verifier = verifier
         self._server_name = server_name
 
-    async def enter(self, room_id: str, rules: RoomVersion, offer: Offer) -> None:
+    async def enter(self, room_id: str, rules: RoomVersion, offer: Offer) -> bool:
         """Make the room ours; the join is committed on return.
 
+        False: another of our users came in meanwhile, so the join is an event like others.
         Raises BadGateway if the offer doesn't stand the checks.
         """
         checked = await self._check(room_id, rules, offer)
         async with self._rooms.numbering(room_id):
-            await self._take(room_id, rules, checked)
+            return await self._take(room_id, rules, checked)
 
     async def _check(self, room_id: str, rules: RoomVersion, offer: Offer) -> _Checked:
         told = (await self._verifier.verify(offer.state, rules, room_id)).events
         chain = (await self._verifier.verify(offer.auth_chain, rules, room_id)).events
         events = {event.event_id: event for event in (*chain, *told)}
         rejected = await _rejected(in_order(events.values()))
-        accepted = (e for e in told if e.is_state and e.event_id not in rejected)
+        accepted = [e for e in told if e.is_state and e.event_id not in rejected]
+        if offer.servers is not None:
+            accepted = [*_members_cited(offer.join, events, rejected), *accepted]
         state = {event.key: event for event in accepted}
         create = state.get(CREATE)
         if create is None or create.content.get("room_version", "1") != rules.identifier:
@@ -111,16 +128,18 @@ class RoomEntry:
         except Rejected as rejection:
             reason = rejection.reason
             raise BadGateway(f"The room's state doesn't allow the join: {reason}") from None
-        return _Checked(offer.join, events, rejected, state)
+        return _Checked(offer.join, events, rejected, state, offer.servers)
 
-    async def _take(self, room_id: str, rules: RoomVersion, checked: _Checked) -> None:
+    async def _take(self, room_id: str, rules: RoomVersion, checked: _Checked) -> bool:
         async with self._database.connection() as connection:
             known_rooms = await room_store.by_ids(connection, [room_id])
             ids = [*checked.events, checked.join.event_id, *checked.join.prev_events]
             known = await event_store.known(connection, ids)
         if _is_placed(known.get(checked.join.event_id)):
-            return  # it came in a transaction already
+            return True  # it came in a transaction already
         live = await self._rooms.get(room_id)
+        if live is not None and live.joined_local:
+            return False
         if live is not None:
             async with live.lock:
                 if live.dropped:
@@ -134,6 +153,7 @@ class RoomEntry:
             submitted = self._submit(live, new_room, known, checked)
             self._rooms.add(live)
         await submitted
+        return True
 
     def _submit(
         self,
@@ -144,12 +164,21 @@ class RoomEntry:
     ) -> asyncio.Future[None]:
         """No await in here: numbers are given out, and submitted."""
         rows, numbers = self._outlier_rows(room, known, checked)
-        changes: list[OutliersChange | EventChange] = []
+        changes: list[OutliersChange | EventChange | PartialRoomChange] = []
         if rows:
             changes.append(
                 OutliersChange(rows[-1].number, room.room_id, tuple(rows), new_room=new_room)
             )
-        changes.append(self._join_change(room, known, numbers, checked))
+        join = self._join_change(room, known, numbers, checked)
+        changes.append(join)
+        entry = None
+        if checked.servers is not None:
+            before = join.state_groups[0].state_group
+            entry = PartialRow(room.number, checked.join.event_id, before, checked.servers)
+        if entry is not None or room.entry is not None:
+            room.put_entry(entry)
+            position = self._writer.allocate()
+            changes.append(PartialRoomChange(position, room.room_id, room.number, entry))
         return self._writer.submit(*changes)
 
     def _outlier_rows(
@@ -242,10 +271,26 @@ class RoomEntry:
     ) -> tuple[MembershipRow, ...]:
         members = {event.event_id: event for event in checked.state.values()}
         members[checked.join.event_id] = checked.join
+        if checked.servers is not None:
+            # What we knew of our own users stands until we are told.
+            changes = tuple(c for c in changes if c.new is not None or not self._is_ours(c.key[1]))
         context = MembershipContext(
             room.number, position, members, dict(room.head_members), self._server_name
         )
         return membership_rows(changes, context)
+
+    def _is_ours(self, state_key: str) -> bool:
+        return server_name_of(state_key) == self._server_name
+
+
+def _members_cited(
+    join: Event, events: Mapping[str, Event], rejected: Collection[str]
+) -> Iterator[Event]:
+    """The memberships that allow our join: they stood in the state before it, though left out."""
+    for event_id in join.auth_events:
+        event = events.get(event_id)
+        if event is not None and event.type == MEMBER and event_id not in rejected:
+            yield event
 
 
 async def _rejected(events: Sequence[Event]) -> frozenset[str]:

@@ -13,7 +13,7 @@ from homeserver.store import events as event_store
 from homeserver.store import room_facts as fact_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.room_facts import FACT_OF, RoomFacts, with_event
-from homeserver.stream.changes import Change, EventChange
+from homeserver.stream.changes import Change, CompletionChange, EventChange
 
 CAPACITY = 50_000
 
@@ -110,6 +110,10 @@ class ListedRooms:
         for change in changes:
             if isinstance(change, EventChange):
                 self._apply(change)
+            elif isinstance(change, CompletionChange) and change.taken_back is not None:
+                if self._loads:
+                    self._touched.add(change.row.room_number)
+                self._rooms.pop(change.row.room_number, None)
 
     def _apply(self, change: EventChange) -> None:
         number = change.row.room_number

@@ -8,12 +8,14 @@ server-server-api#backfilling-and-retrieving-missing-events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
+import msgspec
 import structlog
 from immutables import Map
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
@@ -32,7 +34,9 @@ MISSING_EVENTS = 20
 ROUNDS = 12
 FETCHED_ONE_BY_ONE = 20
 AT_ONCE = 10
-BIG = Terms(seconds=120.0, max_bytes=512 * 1024 * 1024)
+A_SLICE = 500
+CHAIN = Terms(seconds=60.0, max_bytes=64 * 1024 * 1024)
+BIG = Terms(seconds=300.0, max_bytes=512 * 1024 * 1024)
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +46,18 @@ class Missing(Struct, frozen=True):
 
     events: list[Event]
     is_answered: bool
+
+
+class _State(Struct):
+    pdus: list[Raw]
+    auth_chain: list[Raw]
+
+
+class _Depth(Struct):
+    depth: int = 0
+
+
+_depth_of = msgspec.json.Decoder(_Depth).decode
 
 
 class Gaps:
@@ -117,7 +133,7 @@ class Gaps:
     async def fetch_auth(self, origin: str, room: LiveRoom, event_id: str) -> None:
         """Store the auth chain of an event. server-server-api#get_matrixfederationv1event_auth"""
         path = path_to(f"{V1}/event_auth", room.room_id, event_id)
-        answer = await self._ask(self.client.get(origin, path, BIG))
+        answer = await self._ask(self.client.get(origin, path, CHAIN))
         await self._store(room, _list(answer, "auth_chain"))
 
     async def state_after(self, origin: str, room: LiveRoom, event_id: str) -> State | None:
@@ -126,7 +142,7 @@ class Gaps:
         server-server-api#get_matrixfederationv1state_idsroomid
         """
         path = path_to(f"{V1}/state_ids", room.room_id, query=[("event_id", event_id)])
-        answer = await self._ask(self.client.get(origin, path, BIG))
+        answer = await self._ask(self.client.get(origin, path, CHAIN))
         state_ids = [id_ for id_ in _list(answer, "pdu_ids") if isinstance(id_, str)]
         chain_ids = [id_ for id_ in _list(answer, "auth_chain_ids") if isinstance(id_, str)]
         if not state_ids:
@@ -146,10 +162,29 @@ class Gaps:
         if len(missing) <= FETCHED_ONE_BY_ONE:
             await self.fetch_events(origin, room, missing)
             return
-        path = path_to(f"{V1}/state", room.room_id, query=[("event_id", event_id)])
-        answer = await self._ask(self.client.get(origin, path, BIG))
-        await self._store(room, [*_list(answer, "auth_chain"), *_list(answer, "pdus")])
+        try:
+            await self.fetch_state(origin, room, event_id, missing)
+        except MatrixError as error:
+            log.info("a gap stays", reason=error.message)
         await self.fetch_events(origin, room, [event_id])
+
+    async def fetch_state(
+        self, origin: str, room: LiveRoom, event_id: str, missing: Container[str]
+    ) -> None:
+        """Store those of the state before an event that are missing.
+
+        An answer is dealt with in slices, each stored before the next is looked at, so that a big
+        room costs the bytes of the answer and little more. Raises MatrixError, RoomGone.
+        server-server-api#get_matrixfederationv1stateroomid
+        """
+        path = path_to(f"{V1}/state", room.room_id, query=[("event_id", event_id)])
+        answer = await self.client.get_as(origin, path, _State, BIG)
+        pdus = iter(_by_depth([*answer.auth_chain, *answer.pdus]))
+        del answer
+        while part := list(islice(pdus, A_SLICE)):
+            verified = await self.verifier.verify(part, room.rules, room.room_id, among=missing)
+            if verified.events:
+                await self._outliers.store(room, verified.events)
 
     async def fetch_events(self, origin: str, room: LiveRoom, event_ids: Iterable[str]) -> None:
         """Store events by id. server-server-api#get_matrixfederationv1eventeventid"""
@@ -176,6 +211,18 @@ class Gaps:
             log.info("a gap stays", reason=error.message)
             return None
         return answer
+
+
+def _by_depth(pdus: Iterable[Raw]) -> list[Raw]:
+    """What an event cites is less deep than itself, so that it comes first."""
+
+    def depth(pdu: Raw) -> int:
+        try:
+            return _depth_of(pdu).depth
+        except msgspec.DecodeError:
+            return 0
+
+    return sorted(pdus, key=depth)
 
 
 def _list(answer: JsonObject | None, name: str) -> list[Any]:

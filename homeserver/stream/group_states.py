@@ -28,16 +28,26 @@ class GroupState(Struct, frozen=True):
 
 
 class GroupStates:
-    """The states of groups. A group never changes; those not yet committed are all in memory."""
+    """The states of groups; those not yet committed are all in memory.
+
+    A group never changes, but for one that was written before its whole state was known.
+    """
 
     def __init__(self) -> None:
         self._states: LruCache[int, GroupState] = LruCache(REMEMBERED)
+        self._forgotten = 0
 
     def put(self, state_group: int, state: State, size: GroupSize) -> None:
         self._states.put(state_group, GroupState(state_group, state, size))
 
     def peek(self, state_group: int) -> GroupState | None:
         return self._states.get(state_group)
+
+    def forget(self, state_groups: Iterable[int]) -> None:
+        """These groups were completed: they are read anew."""
+        self._forgotten += 1
+        for group in state_groups:
+            self._states.discard(group)
 
     async def get_many(
         self, connection: Connection, state_groups: Iterable[int]
@@ -52,10 +62,12 @@ class GroupStates:
             else:
                 found[group] = state
         if missing:
+            forgotten = self._forgotten
             sizes = await state_store.sizes(connection, missing)
             for group, entries in (await state_store.load(connection, missing)).items():
                 loaded: State = Map({key: entry.event_id for key, entry in entries.items()})
-                self.put(group, loaded, sizes[group])
+                if forgotten == self._forgotten:  # else it may have been completed meanwhile
+                    self.put(group, loaded, sizes[group])
                 found[group] = GroupState(group, loaded, sizes[group])
         return found
 

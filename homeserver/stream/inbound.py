@@ -9,6 +9,7 @@ from homeserver.remote.core import RemoteCore
 from homeserver.store.database import Database
 from homeserver.stream.backfill import Backfill
 from homeserver.stream.catch_up import CatchUp
+from homeserver.stream.completion import Completion
 from homeserver.stream.core import StreamCore
 from homeserver.stream.enter_room import RoomEntry
 from homeserver.stream.gaps import Gaps
@@ -18,6 +19,7 @@ from homeserver.stream.outside_memberships import OutsideMemberships
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver
 from homeserver.stream.verify import Verifier
+from homeserver.stream.whole_state import WholeStates
 
 
 class Inbound(Struct, frozen=True):
@@ -30,6 +32,8 @@ class Inbound(Struct, frozen=True):
     incoming: Incoming
     entry: RoomEntry
     outside: OutsideMemberships
+    whole_states: WholeStates
+    completion: Completion
 
 
 def build(
@@ -43,10 +47,20 @@ def build(
     receiver = Receiver(database, rooms, writer, stream.push_evaluator, server_name)
     policy_servers = PolicyServers(rooms, remote.client, server_name)
     stream.sender.policy_servers = policy_servers
-    catch_up = CatchUp(rooms, gaps, receiver, policy_servers)
+    catch_up = CatchUp(rooms, gaps, receiver, policy_servers, stream.whole_rooms)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
     entry = RoomEntry(database, rooms, writer, verifier, server_name)
     outside = OutsideMemberships(database, rooms, writer, verifier)
     backfill = Backfill(database, rooms, writer, gaps, clock)
     stream.reading.pages.more_history = backfill.more_history
-    return Inbound(verifier, outliers, gaps, receiver, incoming, entry, outside)
+    return Inbound(
+        verifier=verifier,
+        outliers=outliers,
+        gaps=gaps,
+        receiver=receiver,
+        incoming=incoming,
+        entry=entry,
+        outside=outside,
+        whole_states=WholeStates(database, rooms, gaps),
+        completion=Completion(database, rooms, writer, server_name, clock),
+    )

@@ -79,17 +79,7 @@ class Incoming:
         """Go on with what was acknowledged before a restart."""
         async with self._database.connection() as connection:
             rows = await received_store.all_pdus(connection)
-        by_origin: dict[str, list[ReceivedPdu]] = {}
-        for row in rows:
-            by_origin.setdefault(row.origin, []).append(row)
-        for origin, of_origin in by_origin.items():
-            pdus = [msgspec.json.decode(row.json) for row in of_origin]
-            waiting, _ = await self._queue(origin, pdus, acknowledged=True)
-            self._later(waiting)
-            left = {row.event_id for row in of_origin}.difference(w.event.event_id for w in waiting)
-            if left:
-                async with self._database.connection() as connection:
-                    await received_store.delete(connection, left)
+        await self.again(rows)
 
     async def stop(self) -> None:
         """Drop what waits; what was acknowledged is in Postgres."""
@@ -114,13 +104,41 @@ class Incoming:
             outcomes[one.event.event_id] = _outcome(one)
         return outcomes
 
+    async def again(self, rows: Sequence[ReceivedPdu]) -> None:
+        """Deal (anew) with what is kept in Postgres. It goes on after the return."""
+        by_origin: dict[str, list[ReceivedPdu]] = {}
+        for row in rows:
+            by_origin.setdefault(row.origin, []).append(row)
+        verified: list[tuple[str, Event]] = []
+        for origin, of_origin in by_origin.items():
+            pdus = [msgspec.json.decode(row.json) for row in of_origin]
+            events, _ = await self._checked(origin, pdus)
+            verified += [(origin, event) for event in events]
+        # At once, lest those of one server be looked at before those of another on which they rest.
+        verified.sort(key=lambda pair: pair[1].depth)
+        waiting = [self._enqueue(origin, event) for origin, event in verified]
+        self._later(waiting)
+        left = {row.event_id for row in rows}.difference(w.event.event_id for w in waiting)
+        if left:
+            async with self._database.connection() as connection:
+                await received_store.delete(connection, left)
+
     async def take_event(self, origin: str, event: Event) -> str | None:
         """Deal with one verified event at once: what is wrong with it, or None."""
         return await self._enqueue(origin, event).done
 
     async def _queue(
-        self, origin: str, pdus: Sequence[Any], *, acknowledged: bool = False
+        self, origin: str, pdus: Sequence[Any]
     ) -> tuple[list[Waiting], dict[str, str | None]]:
+        events, outcomes = await self._checked(origin, pdus)
+        if any(self._is_full(event.room_id) for event in events):
+            raise LimitExceeded(10_000, "Too many events are waiting in this room")
+        return [self._enqueue(origin, event) for event in events], outcomes
+
+    async def _checked(
+        self, origin: str, pdus: Sequence[Any]
+    ) -> tuple[list[Event], dict[str, str | None]]:
+        """What passes the checks 1 to 3 and may come from that server; and what is wrong else."""
         outcomes: dict[str, str | None] = {}
         room_ids = {p["room_id"] for p in pdus if _has_room_id(p)}
         rooms = await self._rooms.get_many(room_ids) if room_ids else {}
@@ -144,11 +162,7 @@ class Incoming:
             else:
                 events.append(event)
         verified = await self._verifier.check_signatures(events)
-        outcomes |= verified.problems
-        full = {event.room_id for event in verified.events if self._is_full(event.room_id)}
-        if full and not acknowledged:
-            raise LimitExceeded(10_000, "Too many events are waiting in this room")
-        return [self._enqueue(origin, event) for event in verified.events], outcomes
+        return verified.events, outcomes | verified.problems
 
     def _is_full(self, room_id: str) -> bool:
         queue = self._queues.get(room_id)

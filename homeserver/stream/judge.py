@@ -22,6 +22,7 @@ from homeserver.stream.changes import StateChange
 from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids
 from homeserver.stream.group_states import GroupState, GroupStates, group_after
 from homeserver.stream.live_room import LiveRoom, State, changed_state
+from homeserver.stream.memberships import MEMBER
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.stored_event import StoredEvent
 
@@ -218,7 +219,7 @@ class Judge:
                 k: e.event_id for k, e in by_key.items() if k != CREATE
             }:
                 state = await self._source.auth_state(event, before.state)
-                check_event(event.rules, event, state)
+                check_event(event.rules, event, self._with_members(state, auth))
         except Rejected as rejected:
             log.info("rejected", event_id=event.event_id, reason=rejected.reason)
             return Flag.REJECTED
@@ -230,12 +231,25 @@ class Judge:
             return Flag.SOFT_FAILED
         if current is before.state or auth_state_ids(event, current) == ids:
             return 0
+        state = await self._source.auth_state(event, current)
         try:
-            check_event(event.rules, event, await self._source.auth_state(event, current))
+            check_event(event.rules, event, self._with_members(state, auth))
         except Rejected as rejected:
             log.info("soft-failed", event_id=event.event_id, reason=rejected.reason)
             return Flag.SOFT_FAILED
         return 0
+
+    def _with_members(
+        self, state: dict[StateKey, Event], auth: Iterable[StoredEvent]
+    ) -> dict[StateKey, Event]:
+        """In a room whose members we don't all know an event is believed about those that it cites.
+
+        It is judged again once we know them (`completion`).
+        """
+        if not self._room.is_partial:
+            return state
+        cited = {s.event.key: s.event for s in auth if s.type == MEMBER and s.state_key is not None}
+        return {**cited, **state}
 
     async def _is_recommended(self, event: Event, current: State) -> bool:
         """What the room's policy server says, by its signature."""
@@ -246,9 +260,7 @@ class Judge:
         policy = self._source.find(policy_id)
         if policy is None:
             return True
-        members = self._room.head_members.items()
-        joined = (user_id for user_id, row in members if row.membership == "join")
-        server = policy_server_of(policy.content, joined)
+        server = policy_server_of(policy.content, self._room.joined_servers)
         return server is None or is_recommended(event, server)
 
     async def _create(self, event: Event, state: State) -> dict[StateKey, Event]:

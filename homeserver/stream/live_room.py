@@ -14,16 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from immutables import Map
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.push_evaluation import RoomReaders
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.state_resolution import AuthGraph
 from homeserver.store.events import LOWEST_ORDER, ORDER_STEP
+from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.receipts import ReceiptRow
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import GroupSize, StateKey
-from homeserver.stream.changes import EventChange, StateChange
+from homeserver.stream.changes import CompletionChange, EventChange, StateChange
 from homeserver.stream.room_unread import READ_TYPES, Reads, UserUnread
 from homeserver.stream.stored_event import StoredEvent
 
@@ -55,7 +57,9 @@ class LiveRoom(Struct, eq=False):
     """A room held in memory. `timeline_floor`: every event of a higher order is in `timeline`.
 
     `history_from`: below this order is what we had before we joined anew (or fetched since): no
-    timeline that is told at a stretch goes further back.
+    timeline that is told at a stretch goes further back. `entry`: what came of it that we entered
+    with a part of the room's state, if we did. As long as we have no more (`is_partial`), most of
+    the members are missing, and `joined_servers` has the servers that we were told of.
     """
 
     room_id: str
@@ -87,10 +91,35 @@ class LiveRoom(Struct, eq=False):
     readers: RoomReaders | None = None
     unsure_readers: set[str] = field(default_factory=set)
     unread: dict[str, UserUnread] = field(default_factory=dict)
+    entry: PartialRow | None = None
 
     def __post_init__(self) -> None:
         for row in self.members.values():
             self._count(row, 1)
+        self._count_servers(1)
+
+    @property
+    def is_partial(self) -> bool:
+        """Are members missing that are yet to be fetched?"""
+        return self.entry is not None and self.entry.complete_from is None
+
+    @property
+    def complete_from(self) -> int:
+        """The stream position from which we have the whole state; beyond all: not yet."""
+        if self.entry is None:
+            return 0
+        return BEYOND if self.entry.complete_from is None else self.entry.complete_from
+
+    @property
+    def corrected_from(self) -> int:
+        """The stream position up to which clients were told what was not all true; 0 mostly."""
+        return self.complete_from if self.entry is not None and self.entry.corrected else 0
+
+    def put_entry(self, entry: PartialRow | None) -> None:
+        """We entered with a part of the room's state, or anew with everything (None)."""
+        self._count_servers(-1)
+        self.entry = entry
+        self._count_servers(1)
 
     @property
     def head_members(self) -> Mapping[str, MembershipRow]:
@@ -143,6 +172,24 @@ class LiveRoom(Struct, eq=False):
                 self.timeline_floor = max(self.timeline_floor, self.history_from)
             entry = TimelineEntry(change.row.timeline_order, change.stored, shown)
             self._append(entry, timeline_length)
+
+    def complete(self, change: CompletionChange) -> None:
+        """Take in the whole state: it is as if we had known it all along."""
+        self.windows.clear()
+        self.put_entry(change.row)
+        self.state = change.state
+        self.head = replace(self.head, state=change.state, size=change.size)
+        for row in change.memberships:
+            self.put_member(row)
+        for stored, old in change.replaced:
+            stored.replaces = old.number
+            stored.replace(old)
+        replaced = {stored.event_id: old.event_id for stored, old in change.replaced}
+        for index, entry in enumerate(self.timeline):
+            old_id = replaced.get(entry.stored.event_id)
+            if old_id is not None:
+                changes = (StateChange(entry.stored.event.key, old_id, entry.stored.event_id),)
+                self.timeline[index] = replace(entry, state_changes=changes)
 
     def put_member(self, row: MembershipRow) -> None:
         """Set a user's current membership."""
@@ -219,6 +266,13 @@ class LiveRoom(Struct, eq=False):
         if len(self.timeline) > 2 * timeline_length:
             self.timeline_floor = self.timeline[-timeline_length - 1].order
             del self.timeline[:-timeline_length]
+
+    def _count_servers(self, step: int) -> None:
+        """The servers that we were told of are in the room, whoever is in it there."""
+        for name in self.entry.servers if self.entry is not None and self.is_partial else ():
+            self.joined_servers[name] += step
+            if not self.joined_servers[name]:
+                del self.joined_servers[name]
 
     def _count(self, row: MembershipRow, step: int) -> None:
         if row.membership == "join":

@@ -23,9 +23,11 @@ from homeserver.store.rooms import LoadedHead, MembershipRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import (
     Change,
+    CompletionChange,
     EventChange,
     MembershipChange,
     OutliersChange,
+    PartialRoomChange,
     ReceiptChange,
     StateChange,
     TypingChange,
@@ -183,12 +185,20 @@ class LiveRooms:
                 self._apply_outliers(change)
             elif type(change) in _ROOM_CHANGES:
                 self._apply_to_room(change)
+            elif type(change) is CompletionChange:
+                self._apply_completion(change)
+            elif type(change) is PartialRoomChange:
+                room = self._rooms.get(change.room_id)
+                if room is not None and room.entry is not change.row:
+                    room.put_entry(change.row)
 
     def fail(self, changes: Sequence[Change]) -> None:
         """These changes were never committed: their rooms are read again (called by the writer)."""
         for change in changes:
-            if isinstance(change, EventChange | OutliersChange):
+            if isinstance(change, EventChange | OutliersChange | PartialRoomChange):
                 self.drop(change.room_id)
+            elif isinstance(change, CompletionChange):
+                self._read_again(change)  # it may have been carried out
 
     def _apply_event(self, change: EventChange) -> None:
         room = self._rooms.get(change.room_id)
@@ -216,6 +226,23 @@ class LiveRooms:
         if room is not None:
             for row in change.rows:
                 room.pending.pop(row.event_id, None)
+
+    def _apply_completion(self, change: CompletionChange) -> None:
+        """Nobody writes to the room meanwhile."""
+        self._changed[change.room_id] = change.position
+        self._changed.move_to_end(change.room_id)
+        room = self._rooms.get(change.room_id)
+        if change.taken_back is not None:
+            self._read_again(change)
+        elif room is not None:
+            self.group_states.forget(upon for group in change.groups for upon in group.upon)
+            room.complete(change)
+
+    def _read_again(self, change: CompletionChange) -> None:
+        self.group_states.forget(upon for group in change.groups for upon in group.upon)
+        for stored in change.taken_back.events if change.taken_back is not None else ():
+            self.events.drop(stored.event_id)
+        self.drop(change.room_id)
 
     def _held(self, room: LiveRoom | None, event_id: str) -> set[StoredEvent]:
         """An event as memory holds it: a timeline keeps what the cache has let go."""
@@ -361,6 +388,7 @@ class LiveRooms:
             last_position=head.last_position,
             typing=() if typing is None else typing.user_ids,
             typing_position=0 if typing is None else typing.position,
+            entry=loaded.entry,
         )
 
     async def _read_timelines(

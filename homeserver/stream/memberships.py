@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
 from homeserver.protocol.identifiers import server_name_of
+from homeserver.store.events import MemberContent, MemberEvent
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import StateChange
+from homeserver.stream.live_room import LiveRoom
 
 MEMBER = "m.room.member"
 
@@ -65,6 +68,46 @@ def membership_rows(
     return tuple(rows)
 
 
+def learned_memberships(
+    room: LiveRoom,
+    learned: Iterable[MemberEvent | str],
+    position: int,
+    server_name: str,
+) -> list[MembershipRow]:
+    """The rows of users of whose membership we learn; of a user id, that they are gone.
+
+    What we knew of our own users and is the same stays.
+    """
+    rows = []
+    for one in learned:
+        before = room.members.get(one if isinstance(one, str) else one.user_id)
+        if isinstance(one, str):
+            event_id = "" if before is None else before.event_id
+            event = MemberEvent(event_id, one, one, MemberContent("leave"))
+        else:
+            event = one
+        user_id, told = event.user_id, event.content.membership
+        membership = told if isinstance(told, str) else "leave"
+        same = before is not None and before.event_id == event.event_id
+        if same and before is not None and before.membership == membership:
+            continue
+        rows.append(
+            MembershipRow(
+                room_number=room.number,
+                user_id=user_id,
+                membership=membership,
+                event_id=event.event_id,
+                sender=event.sender,
+                position=position,
+                joined_from=_joined_from(before, membership, position),
+                is_local=server_name_of(user_id) == server_name,
+                display_name=_stored_text(event.content.displayname),
+                avatar_url=_stored_text(event.content.avatar_url),
+            )
+        )
+    return rows
+
+
 def _joined_from(before: MembershipRow | None, membership: str, position: int) -> int | None:
     if membership != "join":
         return None
@@ -74,8 +117,11 @@ def _joined_from(before: MembershipRow | None, membership: str, position: int) -
 
 
 def _text(event: Event | None, field: str) -> str | None:
-    value = None if event is None else event.content.get(field)
-    # Postgres text can't hold NUL.
+    return None if event is None else _stored_text(event.content.get(field))
+
+
+def _stored_text(value: Any) -> str | None:
+    """Postgres text can't hold NUL."""
     return value if isinstance(value, str) and "\0" not in value else None
 
 

@@ -47,9 +47,7 @@ class PolicyServers:
         stored = room.pending.get(event_id) or await self._rooms.event(event_id)
         if stored is None:
             return None
-        members = room.head_members
-        joined = (user_id for user_id, row in members.items() if row.membership == "join")
-        return policy_server_of(stored.content, joined)
+        return policy_server_of(stored.content, room.joined_servers)
 
     async def recommended(self, room: LiveRoom, event: Event) -> Event:
         """One of our events with the policy server's signature.

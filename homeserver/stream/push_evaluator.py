@@ -216,6 +216,8 @@ def _state_event(room: LiveRoom, find: Find, key: StateKey) -> Event | None:
 def room_facts(room: LiveRoom, event: Event, power: PowerLevels) -> RoomFacts:
     """What the rules may ask about the room of an event that is to join its head."""
     joined = room.joined_count
+    if room.is_partial:  # at least one of each server: a big room is not taken for a talk of two
+        joined = max(joined, len(room.joined_servers))
     for user_id, row in room.pending_members.items():
         joined += (row.membership == "join") - (room.membership_of(user_id) == "join")
     return RoomFacts(joined, power.user(event.sender), power.notifications)

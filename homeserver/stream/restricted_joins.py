@@ -41,6 +41,8 @@ class RestrictedJoins:
         known = await self._rooms.get_many(allow)
         ours = [other for other in known.values() if other.joined_local]
         if not any(other.membership_of(user_id) == "join" for other in ours):
+            if any(other.is_partial and user_id not in other.members for other in ours):
+                raise UnableToAuthoriseJoin("This server doesn't know yet who may be let in")
             if not ours:
                 raise UnableToAuthoriseJoin("This server is in none of the rooms that may let in")
             raise refusal("You are in none of the rooms whose members may join this room")

@@ -15,6 +15,7 @@ from homeserver.store import device_lists as device_list_store
 from homeserver.store import devices as device_store
 from homeserver.store import events as event_store
 from homeserver.store import listings as listing_store
+from homeserver.store import partial_rooms as partial_store
 from homeserver.store import push_rule_history as history_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import relations as relation_store
@@ -28,11 +29,13 @@ from homeserver.store.device_lists import DeviceListRow
 from homeserver.store.visibility import VisibilityStart
 from homeserver.stream.changes import (
     AccountDataChange,
+    CompletionChange,
     DeviceListChange,
     DirectoryChange,
     EventChange,
     MembershipChange,
     OutliersChange,
+    PartialRoomChange,
     PresenceChange,
     ReceiptChange,
     ThreadSubscriptionChange,
@@ -40,6 +43,7 @@ from homeserver.stream.changes import (
     TypingChange,
     last_heads,
 )
+from homeserver.stream.completion_tables import write_completions
 from homeserver.stream.facts import write_facts
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.push_rules import is_push_rules
@@ -115,6 +119,16 @@ async def write_memberships(connection: Connection, changes: Sequence[Membership
     await room_store.put_memberships(connection, [change.row for change in changes])
 
 
+async def write_partial_rooms(connection: Connection, changes: Sequence[PartialRoomChange]) -> None:
+    last = {change.room_number: change.row for change in changes}
+    entered = [row for row in last.values() if row is not None]
+    if entered:
+        await partial_store.put(connection, entered)
+    ended = [number for number, row in last.items() if row is None]
+    if ended:
+        await partial_store.delete(connection, ended)
+
+
 async def write_directory(connection: Connection, changes: Sequence[DirectoryChange]) -> None:
     aliases = [change.alias for change in changes if change.alias is not None]
     if aliases:
@@ -174,6 +188,8 @@ async def write_to_device(connection: Connection, changes: Sequence[ToDeviceChan
 TABLES: dict[type, Callable[[Connection, Any], Awaitable[None]] | None] = {
     OutliersChange: write_outliers,
     EventChange: write_events,
+    CompletionChange: write_completions,
+    PartialRoomChange: write_partial_rooms,
     MembershipChange: write_memberships,
     DirectoryChange: write_directory,
     ReceiptChange: write_receipts,
@@ -231,6 +247,8 @@ def concerned(rooms: LiveRooms) -> dict[type, Users]:
     return {
         EventChange: members,
         OutliersChange: lambda _: (),
+        PartialRoomChange: lambda _: (),
+        CompletionChange: lambda change: change.concerned,
         MembershipChange: lambda change: (change.row.user_id,),
         DirectoryChange: lambda _: (),
         ReceiptChange: members,

@@ -6,11 +6,12 @@ server-server-api#checks-performed-on-receipt-of-a-pdu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
+import msgspec
 import structlog
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from homeserver.protocol.events import Event, parse_event
 from homeserver.protocol.rejection import Rejected
@@ -38,15 +39,26 @@ class Verifier:
         self._keyring = keyring
 
     async def verify(
-        self, pdus: Sequence[Any], rules: RoomVersion, room_id: str | None
+        self,
+        pdus: Sequence[Any],
+        rules: RoomVersion,
+        room_id: str | None,
+        *,
+        among: Container[str] | None = None,
     ) -> Verified:
-        """The events of one room (or of any) that pass the checks, in their order."""
+        """The events of one room (or of any) that pass the checks, in their order.
+
+        A PDU may be given as its JSON (`Raw`). Of others than those `among` (event ids) nothing is
+        known.
+        """
         parsed: list[Event] = []
         for index, pdu in enumerate(pdus):
             if index % A_SLICE == A_SLICE - 1:
                 await asyncio.sleep(0)
             event = parse(pdu, rules)
-            if event is not None and room_id in (None, event.room_id):
+            if event is None or room_id not in (None, event.room_id):
+                continue
+            if among is None or event.event_id in among:
                 parsed.append(event)
         return await self.check_signatures(parsed)
 
@@ -66,7 +78,11 @@ class Verifier:
 def parse(pdu: Any, rules: RoomVersion) -> Event | None:
     """Checks 1 and 3: the event, redacted if its content hash is wrong, or None."""
     try:
+        if type(pdu) is Raw:
+            pdu = msgspec.json.decode(pdu)
         event = parse_event(pdu, rules)
+    except msgspec.DecodeError:
+        return None
     except Rejected as rejected:
         log.info("dropped", reason=rejected.reason)
         return None

@@ -161,6 +161,12 @@ class StreamWriter:
         """Submit and wait until the changes are visible."""
         await self.submit(*changes)
 
+    async def settle(self) -> None:
+        """Wait until all that is queued now is committed, or has failed."""
+        waiting = [submission.done for submission in (*self._in_flight, *self._queue)]
+        if waiting:
+            await asyncio.wait(waiting)
+
     async def _run(self) -> None:
         while True:
             await self._work.wait()

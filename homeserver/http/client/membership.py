@@ -59,7 +59,7 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
     room_id, servers = await _resolved(call, room_id_or_alias)
     remote = call.parts.federation.remote_membership
     unable: MatrixError | None = None
-    if await remote.takes_part(room_id):
+    if await remote.lets_in(room_id):
         try:
             signed = _third_party_signed(body)
             await call.parts.membership.join(call.requester, room_id, _said(body), signed)
@@ -88,7 +88,7 @@ async def knock_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Jso
     """client-server-api#post_matrixclientv3knockroomidoralias"""
     room_id, servers = await _resolved(call, room_id_or_alias)
     remote = call.parts.federation.remote_membership
-    if await remote.takes_part(room_id):
+    if await remote.lets_in(room_id):
         await call.parts.membership.knock(call.requester, room_id, _reason(body))
     else:
         await remote.knock(call.requester.user_id, room_id, servers, _reason(body))

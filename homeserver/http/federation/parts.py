@@ -11,6 +11,7 @@ from homeserver.services.published_keys import PublishedKeys
 from homeserver.services.remote_membership import RemoteMembership
 from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
+from homeserver.services.resync import Resync
 from homeserver.services.served_history import ServedHistory
 from homeserver.stream.inbound import Inbound
 
@@ -23,6 +24,7 @@ class FederationParts(Struct, frozen=True):
     sender: FederationSender
     published_keys: PublishedKeys
     resident: Resident
+    resync: Resync
     profiles: RemoteProfiles
     history: ServedHistory
     invites: Invites

@@ -13,6 +13,7 @@ from homeserver.store.database import Database
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
+from homeserver.stream.sections.cited_members import CitedMembers
 from homeserver.stream.sections.ephemeral import ephemeral_events
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.ready_rooms import ReadyRooms, is_plain
@@ -60,6 +61,7 @@ class JoinedRooms:
         self._windows = windows
         self._unread = unread
         self._state = StateHistory(database)
+        self._cited = CitedMembers(database, rooms)
         self._sent_members = sent_members
         self._ready = ReadyRooms(rooms, unread, windows.ignored)
 
@@ -80,6 +82,9 @@ class JoinedRooms:
             if ready is not None:
                 return ready
         rooms = await self._rooms.get_many(room_ids)
+        if not request.filter.state.lazy_load_members:
+            # Who wants all members is told of the room once we know them.
+            rooms = {room_id: room for room_id, room in rooms.items() if not room.is_partial}
         answers = [
             await self._gather(request, room, account_data.get(room.room_id, ()), upto)
             for room in rooms.values()
@@ -111,6 +116,10 @@ class JoinedRooms:
         since = request.since
         joined_from = row.joined_from if row is not None and row.joined_from is not None else 0
         newly_joined = since is not None and joined_from > since
+        if since is not None and room.entry is not None:
+            lazy = request.filter.state.lazy_load_members
+            told_from = room.corrected_from if lazy else room.complete_from
+            newly_joined = newly_joined or told_from > since
         scratch = since is None or newly_joined
         after = None if scratch else upto_order(since or 0)
         matcher = request.filter.timeline
@@ -150,6 +159,7 @@ class JoinedRooms:
         if scratch:
             senders.add(request.user_id)
         kept = without_other_members(shown, senders | {request.user_id})
+        kept |= await self._cited.of(room, timeline.events, senders)
         if not scratch and senders:
             after = request.state_after is not None
             moment = timeline.window.upto + 1 if after else timeline.start
@@ -205,6 +215,7 @@ class JoinedRooms:
         unread = self._unread.of(request.user_id, room)
         news = timeline.events or ephemeral or data or state or timeline.limited
         news = news or (unread is not None and unread.changed_at > (request.since or 0))
+        news = news or _completed(answer, request)
         if not news and not request.from_scratch and not answer.newly_joined:
             return None
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
@@ -242,4 +253,14 @@ class JoinedRooms:
     def _members_changed(self, answer: RoomAnswer, request: SyncRequest) -> bool:
         if request.from_scratch or answer.timeline.window.after is None:
             return True
+        if _completed(answer, request):
+            return True
         return answer.window.has_members or any(key[0] == MEMBER for key in answer.shown)
+
+
+def _completed(answer: RoomAnswer, request: SyncRequest) -> bool:
+    """Have we learned since then how many are in the room?"""
+    room = answer.room
+    return (
+        room.entry is not None and not room.is_partial and room.complete_from > (request.since or 0)
+    )

@@ -55,6 +55,8 @@ class ReadyRooms:
         row = room.members.get(request.user_id)
         if row is None or row.joined_from is None or row.joined_from > since:
             return None
+        if room.complete_from > since:
+            return None
         matcher = request.filter.timeline
         limit = matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
         window = room.windows.get((upto_order(since), id(matcher), limit))

@@ -10,6 +10,7 @@ from msgspec import field
 
 from homeserver.store.room_facts import RoomFacts
 from homeserver.store.rooms import MembershipRow
+from homeserver.stream.live_room import BEYOND
 from homeserver.stream.room_unread import UserUnread
 from homeserver.stream.sections.room_state import Shown
 from homeserver.stream.sections.summary import heroes
@@ -42,6 +43,12 @@ class RoomPart(SeenWindow):
     def initial(self) -> bool:
         return self.told is None
 
+    @property
+    def counts_changed(self) -> bool:
+        """Have we learned since then how many are in the room?"""
+        room = self.room
+        return self.told is not None and self.told.upto < room.complete_from < BEYOND
+
 
 def encode_room(
     request: SyncRequest, part: RoomPart, facts: RoomFacts, events: dict[str, StoredEvent]
@@ -71,7 +78,7 @@ def encode_room(
         members["heroes"] = _heroes(part, request.user_id)
     if part.initial:
         members["is_dm"] = part.is_direct
-    if part.initial or MEMBER in touched:
+    if part.initial or MEMBER in touched or part.counts_changed:
         members["joined_count"] = part.room.joined_count
         members["invited_count"] = part.room.invited_count
     return msgspec.json.encode(members)

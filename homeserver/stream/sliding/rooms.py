@@ -14,13 +14,14 @@ from homeserver.stream.facts import ListedRooms
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.live_users import LiveUser
+from homeserver.stream.sections.cited_members import CitedMembers
 from homeserver.stream.sections.room_state import Shown, StateHistory
 from homeserver.stream.sections.timeline import Window, upto_order
 from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sliding.connections import Told, ToldRoom, state_keys
 from homeserver.stream.sliding.lists import Candidate, stripped_content
 from homeserver.stream.sliding.request import RoomConfig
-from homeserver.stream.sliding.required_state import MEMBER, StateWish, members_of
+from homeserver.stream.sliding.required_state import ANY, MEMBER, StateWish, members_of
 from homeserver.stream.sliding.room_parts import RoomPart, encode_invite, encode_room
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
@@ -51,6 +52,7 @@ class SlidingRooms:
         self._windows = windows
         self._unread = unread
         self._state = StateHistory(windows.database)
+        self._cited = CitedMembers(windows.database, rooms)
 
     async def read(self, asked: Asked) -> tuple[dict[str, bytes], dict[str, ToldRoom]]:
         """The JSON of each room with news, and what the connection will know of it then."""
@@ -133,6 +135,8 @@ class SlidingRooms:
         row = asked.user.rooms.get(room.room_id)
         if known is not None and row is not None and (row.joined_from or 0) > known.upto:
             known = None  # joined (again) since: told like a new room
+        if known is not None and room.complete_from > known.upto and _is_to_be_told(room, config):
+            known = None  # all members are wanted, and have come; or not all was true
         left = row is not None and row.membership in ("leave", "ban")
         upto = row.position if left and row is not None else asked.upto
         more = known is not None and config.timeline_limit > known.timeline_limit
@@ -181,6 +185,8 @@ class SlidingRooms:
             await self._add_speakers(part, known)
         if known is not None and part.unread is not None and part.unread.changed_at > known.upto:
             return True
+        if part.counts_changed:
+            return True
         return bool(
             known is None or part.expanded or part.timeline.events or part.required or part.changed
         )
@@ -205,6 +211,7 @@ class SlidingRooms:
         if speakers:
             state = await self._state.at(part.room, part.timeline.window.upto + 1)
             part.required |= members_of(state, speakers)
+            part.required |= await self._cited.of(part.room, part.timeline.events, speakers)
         part.next_told = ToldRoom(
             part.next_told.upto,
             part.next_told.timeline_limit,
@@ -221,6 +228,14 @@ class SlidingRooms:
             async with self._database.connection() as connection:
                 found |= await cache.get_many(connection, missing, self._rooms.rules_of)
         return found
+
+
+def _is_to_be_told(room: LiveRoom, config: RoomConfig) -> bool:
+    """Whether a room is to be told anew, now that we have its whole state."""
+    if room.is_partial:
+        return False
+    wish = StateWish(state_keys(config.required_state), "")
+    return room.corrected_from > 0 or wish.wants((MEMBER, ANY))
 
 
 def _knows(upto: int, config: RoomConfig) -> ToldRoom:
