@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import server_name_of
 
 
 class BadRegistration(ValueError):
@@ -49,12 +50,17 @@ class AppService:
     _users_known: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def has_user(self, user_id: str) -> bool:
-        """Whether a user is its own one or in its namespace; remembered for the next time."""
+        """Whether a user is its own one or in its namespace; remembered for the next time.
+
+        "Events affecting users on other homeservers are not sent to an application service, even
+        if the user happens to match the one of the `users` namespaces"
+        """
         known = self._users_known.get(user_id)
         if known is None:
             if len(self._users_known) > 100_000:
                 self._users_known.clear()
-            known = user_id == self.user_id or _matches(self.users, user_id)
+            is_local = server_name_of(user_id) == server_name_of(self.user_id)
+            known = user_id == self.user_id or (is_local and _matches(self.users, user_id))
             self._users_known[user_id] = known
         return known
 

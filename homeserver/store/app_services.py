@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from msgspec import Struct
 
 from homeserver.store.database import Connection
 from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
+from homeserver.store.receipts import ReceiptRow
 
 
 class FeedRow(Struct, frozen=True):
@@ -65,16 +68,80 @@ async def events_after(
 async def to_device_after(
     connection: Connection, service_id: str, position: int, limit: int
 ) -> list[tuple[str, str, int, bytes]]:
-    """The oldest messages for devices of its users: user id, device id, position, json."""
+    """The oldest messages for devices of its users: user id, device id, position, json.
+
+    At least `limit`, if there are so many: those at the last position are all there.
+    """
     records = await connection.fetch(
         """
         SELECT m.user_id, m.device_id, m.position, m.json
         FROM to_device_messages m JOIN accounts a ON a.user_id = m.user_id
         WHERE a.app_service = $1 AND m.position > $2
-        ORDER BY m.position LIMIT $3
+        ORDER BY m.position FETCH FIRST $3 ROWS WITH TIES
         """,
         service_id,
         position,
         limit,
     )
     return [(r[0], r[1], r[2], r[3]) for r in records]
+
+
+async def receipts_after(
+    connection: Connection, position: int, upto: int, limit: int
+) -> list[tuple[str, ReceiptRow]]:
+    """The oldest receipts between two positions, each with its room id.
+
+    It looks at all receipts: an index that only this needs would make each receipt dearer.
+    """
+    records = await connection.fetch(
+        """
+        SELECT r.room_id, room_number, c.user_id, c.receipt_type, c.thread_id, c.event_id,
+               c.event_order, c.ts, c.position
+        FROM receipts c JOIN rooms r USING (room_number)
+        WHERE c.position > $1 AND c.position <= $2
+        ORDER BY c.position LIMIT $3
+        """,
+        position,
+        upto,
+        limit,
+    )
+    return [(record[0], ReceiptRow(*record[1:])) for record in records]
+
+
+async def device_changes_after(
+    connection: Connection, position: int, limit: int
+) -> list[tuple[int, str]]:
+    """The oldest changes of device lists above a position: (position, user id)."""
+    records = await connection.fetch(
+        """
+        SELECT position, user_id FROM device_list_changes
+        WHERE position > $1 AND only_for IS NULL ORDER BY position LIMIT $2
+        """,
+        position,
+        limit,
+    )
+    return [(record[0], record[1]) for record in records]
+
+
+async def joined_rooms(connection: Connection, user_ids: Iterable[str]) -> list[tuple[str, str]]:
+    """The rooms that these users are in, of whatever server: (user id, room id)."""
+    records = await connection.fetch(
+        """
+        SELECT user_id, room_id FROM memberships JOIN rooms USING (room_number)
+        WHERE user_id = ANY($1::text[]) AND membership = 'join'
+        """,
+        list(user_ids),
+    )
+    return [(record[0], record[1]) for record in records]
+
+
+async def local_members(connection: Connection, room_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The users of this server in each of these rooms that has any."""
+    records = await connection.fetch(
+        """
+        SELECT room_id, array_agg(user_id) FROM memberships JOIN rooms USING (room_number)
+        WHERE room_id = ANY($1::text[]) AND is_local AND membership = 'join' GROUP BY room_id
+        """,
+        room_ids,
+    )
+    return {record[0]: record[1] for record in records}

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver.services.app_services import client as client_of_services
+from homeserver.services.app_services import feed
 from tests.conftest import StartServer
 from tests.support.app_service import AppServiceServer, as_user, ghost
 from tests.support.client import Client, refusal
@@ -162,6 +164,58 @@ async def test_a_failing_one_is_asked_once_per_interval(
     assert len(service.asked) == asked + 1
 
 
+@pytest.mark.parametrize("trouble", ["hangs", "huge", "redirect"])
+async def test_a_hostile_one_delays_nobody_else(
+    start_server: StartServer,
+    service: AppServiceServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+) -> None:
+    monkeypatch.setattr(client_of_services, "TRANSACTION_SECONDS", 0.3)
+    monkeypatch.setattr(feed, "FIRST_BACKOFF_SECONDS", 0.2)
+    other = AppServiceServer()
+    await other.start()
+    rooms = {"rooms": [{"exclusive": False, "regex": "!.*"}]}
+    more = {"id": "y", "as_token": "y", "sender_localpart": "ybot", "namespaces": rooms}
+    (tmp_path / "other").mkdir()
+    paths = [service.write(tmp_path), other.write(tmp_path / "other", **more)]
+    server = await start_server(application_services=paths)
+    try:
+        alice, _, room_id = await bridged_room(server)
+        await service.wait_until(service.got)
+        service.trouble = trouble
+        asked = len(service.asked)
+        sent = [str(number) for number in range(5)]
+        for body in sent:
+            await alice.send(room_id, body)
+        await other.wait_until(lambda: other.bodies() == sent)
+        await service.wait_until(lambda: len(service.asked) == asked + 2)
+        assert service.asked[-1] == service.asked[-2]
+        service.trouble = ""
+        await service.wait_until(lambda: service.bodies() == sent)
+    finally:
+        await other.stop()
+
+
+async def test_older_services_are_reached_at_their_paths(
+    start: Start, service: AppServiceServer
+) -> None:
+    service.is_old = True
+    await service.stop()
+    await service.start()
+    server = await start()
+    alice, _, room_id = await bridged_room(server)
+    for number in range(3):
+        await alice.send(room_id, str(number))
+        await service.wait_until(lambda: str(number) in service.bodies())  # noqa: B023
+    service.known = {"@_x_late:hs.test"}
+    service.on_query = lambda _: ghost(server, "_x_late")
+    await alice.get("/profile/@_x_late:hs.test")
+    # Once found, the old path is asked first.
+    assert service.missed == 1
+
+
 async def test_ephemeral_data_comes_to_who_asks_for_it(
     start: Start, service: AppServiceServer
 ) -> None:
@@ -234,7 +288,7 @@ async def test_its_names_are_its_own(start: Start) -> None:
     assert refused.errcode == "M_EXCLUSIVE"
     body = {"type": "m.login.application_service", "username": "carol"}
     assert (await refusal(as_user(server).post("/register", body))).errcode == "M_EXCLUSIVE"
-    assert (await refusal(alice.post("/register", {**body, "username": "_x_b"}))).status == 403
+    assert (await refusal(alice.post("/register", {**body, "username": "_x_b"}))).status == 401
 
 
 async def test_a_ghost_logs_in(start: Start) -> None:
@@ -248,7 +302,10 @@ async def test_a_ghost_logs_in(start: Start) -> None:
     client = server.anonymous()
     client.token = answer["access_token"]
     assert (await client.get("/account/whoami"))["user_id"] == member.user_id
-    assert (await refusal(server.anonymous().post("/login", login))).status == 403
+    refused = await refusal(server.anonymous().post("/login", login))
+    assert (refused.status, refused.errcode) == (401, "M_MISSING_TOKEN")
+    refused = await refusal(client.post("/login", login))
+    assert (refused.status, refused.errcode) == (401, "M_UNKNOWN_TOKEN")
 
 
 async def test_who_makes_devices_itself_does_not_log_in(start: Start) -> None:
@@ -298,6 +355,8 @@ async def test_unknown_users_and_aliases_are_asked_for(
     assert (await alice.get(f"/directory/room/{quote('#_x_late:hs.test')}"))["room_id"] == room_id
     assert (await refusal(alice.get("/profile/@_x_never:hs.test"))).status == 404
     assert service.queries == ["@_x_late:hs.test", "#_x_late:hs.test", "@_x_never:hs.test"]
+    await service.stop()
+    assert (await refusal(alice.get("/profile/@_x_never:hs.test"))).status == 408
 
 
 async def test_third_party_networks(start: Start, service: AppServiceServer) -> None:

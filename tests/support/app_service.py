@@ -26,6 +26,12 @@ class AppServiceServer:
         self.asked: list[tuple[str, JsonObject]] = []
         self.queries: list[str] = []
         self.status = 200
+        self.is_old = False
+        """It serves the paths of before the specification; `missed` counts what it doesn't know."""
+        self.missed = 0
+        self.trouble = ""
+        """hangs, huge or redirect: how it mistreats who brings transactions."""
+        self._let_go = asyncio.Event()
         self.known: set[str] = set()
         self.on_query: Callable[[str], Any] | None = None
         self.third_party: dict[str, Any] = {}
@@ -37,17 +43,20 @@ class AppServiceServer:
     async def start(self) -> None:
         """Listen; at the same port again after a stop."""
         app = web.Application()
-        app.router.add_put("/_matrix/app/v1/transactions/{txn}", self._transaction)
-        app.router.add_get("/_matrix/app/v1/users/{id}", self._query)
-        app.router.add_get("/_matrix/app/v1/rooms/{id}", self._query)
+        prefix = "" if self.is_old else "/_matrix/app/v1"
+        app.router.add_put(f"{prefix}/transactions/{{txn}}", self._transaction)
+        app.router.add_get(f"{prefix}/users/{{id}}", self._query)
+        app.router.add_get(f"{prefix}/rooms/{{id}}", self._query)
         app.router.add_get("/_matrix/app/v1/thirdparty/{path:.*}", self._third_party)
         app.router.add_post("/_matrix/app/v1/ping", self._ping)
+        app.router.add_route("*", "/{path:.*}", self._unknown)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
+        self._let_go.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -80,10 +89,20 @@ class AppServiceServer:
         body, txn = await request.json(), request.match_info["txn"]
         async with self._changed:
             self.asked.append((txn, body))
-            if self.status == 200:
+            if self.status == 200 and not self.trouble:
                 self.transactions.setdefault(txn, body)
             self._changed.notify_all()
+        if self.trouble == "hangs":
+            await self._let_go.wait()
+        if self.trouble == "huge":
+            return web.Response(body=b" " * 10_000_000)
+        if self.trouble == "redirect":
+            return web.Response(status=307, headers={"Location": str(request.url)})
         return web.json_response({}, status=self.status)
+
+    async def _unknown(self, request: web.Request) -> web.Response:
+        self.missed += 1
+        return web.json_response({"errcode": "M_UNRECOGNIZED"}, status=404)
 
     async def _query(self, request: web.Request) -> web.Response:
         asked = unquote(request.match_info["id"])

@@ -4,16 +4,16 @@ Rules of this file:
 - A transaction is written down with its id before it is sent, and sent as it was written until
   it is taken: over restarts too, the same id has the same content. That it was taken may be
   written down with the next one: a service that is asked twice knows the id.
-- While the feed is `behind`, events and to-device messages are read from Postgres; ephemeral data
-  that came meanwhile is not kept for it.
+- While the feed is `behind`, all that is stored is read from Postgres, above the position up to
+  which the service has taken it. Who types and who is online is not stored: the service is told
+  of the newest that was published since the server started.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 
 import structlog
@@ -23,20 +23,13 @@ from msgspec.structs import replace
 from homeserver.errors import Unavailable
 from homeserver.protocol.app_services import AppService
 from homeserver.services.app_services.client import AppServiceClient, AppServiceFailed
-from homeserver.services.app_services.transaction import (
-    MAX_EPHEMERAL,
-    MAX_EVENTS,
-    MAX_TO_DEVICE,
-    Batch,
-    Waiting,
-)
+from homeserver.services.app_services.queues import Queues
+from homeserver.services.app_services.transaction import Batch, Waiting
 from homeserver.store import app_services as feed_store
 from homeserver.store import to_device as to_device_store
 from homeserver.store.app_services import FeedRow
 from homeserver.store.database import Database
-from homeserver.stream.key_counts import KeyCounts
 
-MAX_QUEUE = 2_000
 BETWEEN_TRANSACTIONS_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 600.0
@@ -48,14 +41,18 @@ log = structlog.get_logger()
 ReadBehind = Callable[[AppService, int], Awaitable[Batch]]
 """The oldest that a service hasn't got above a position; an empty batch may end further on."""
 
+Complete = Callable[[AppService, Batch], Awaitable[None]]
+"""Puts into a batch what follows from what is in there: device lists, counts of keys."""
+
 
 class Means(Struct, frozen=True):
-    """What all feeds share. `position`: what is visible."""
+    """What all feeds share. `position`: what is visible; `caught_up`: is told of who is."""
 
     database: Database
     client: AppServiceClient
-    key_counts: KeyCounts
     read_behind: ReadBehind
+    complete: Complete
+    caught_up: Callable[[AppService], None]
     position: Callable[[], int]
 
 
@@ -67,36 +64,35 @@ class Feed:
         self._row = row
         self._means = means
         self._behind = behind
-        self._events: deque[Waiting] = deque()
-        self._ephemeral: deque[Waiting] = deque()
-        self._to_device: deque[Waiting] = deque()
-        self._changed_devices: dict[str, int] = {}
+        self._queues = Queues()
         self._published = row.position
         self._failures = 0
         self._began = 0.0
         self._is_asking = False
         self._is_ending = False
+        self._is_preparing = False
+        """What was taken from the queues isn't written down yet."""
         self._is_restored = row.sending is not None
         self._task: asyncio.Task[None] | None = None
         if behind or row.sending is not None:
             self._work()
 
     def add_event(self, waiting: Waiting) -> None:
-        self._add(self._events, waiting)
+        self._add(self._queues.events.append, waiting)
 
     def add_to_device(self, waiting: Waiting) -> None:
-        self._add(self._to_device, waiting)
+        self._add(self._queues.to_device.append, waiting)
 
-    def add_ephemeral(self, waiting: Waiting) -> None:
-        """Typing, receipts, presence: not kept while the service doesn't answer."""
-        if not self._behind and not self._failures:
-            self._ephemeral.append(waiting)
-            if len(self._ephemeral) > MAX_QUEUE:
-                self._ephemeral.popleft()
-            self._work()
+    def add_receipt(self, waiting: Waiting) -> None:
+        self._add(self._queues.receipts.append, waiting)
 
-    def add_changed_devices(self, user_id: str, position: int) -> None:
-        self._changed_devices[user_id] = position
+    def add_changed_devices(self, waiting: Waiting) -> None:
+        """Of a user, who need not be one whom the service knows."""
+        self._add(self._queues.devices.append, waiting)
+
+    def add_passing(self, key: Hashable, waiting: Waiting) -> None:
+        """Typing, presence: what was said earlier under the key is over."""
+        self._queues.put_passing(key, waiting)
         self._work()
 
     async def finish(self) -> None:
@@ -108,19 +104,18 @@ class Feed:
                 await asyncio.wait([task], timeout=FINISH_SECONDS)
             task.cancel()
             await asyncio.wait([task])
-        if not self._has_work:
+        if not self._has_work and not self._is_preparing:
             # Nothing up to now is left to send: the next start needn't look for it.
             self._row = replace(self._row, position=self._means.position())
             with suppress(Unavailable):
                 await self._save()
 
-    def _add(self, queue: deque[Waiting], waiting: Waiting) -> None:
+    def _add(self, put: Callable[[Waiting], None], waiting: Waiting) -> None:
         self._published = waiting.position
         if not self._behind:
-            queue.append(waiting)
-            if len(queue) > MAX_QUEUE:
-                self._events.clear()
-                self._to_device.clear()
+            put(waiting)
+            if self._queues.is_too_long:
+                self._queues.clear()
                 self._behind = True
         self._work()
 
@@ -130,8 +125,7 @@ class Feed:
 
     @property
     def _has_work(self) -> bool:
-        queued = self._events or self._ephemeral or self._to_device or self._changed_devices
-        return bool(queued or self._behind or self._row.sending is not None)
+        return bool(self._queues or self._behind or self._row.sending is not None)
 
     async def _run(self) -> None:
         try:
@@ -139,39 +133,48 @@ class Feed:
                 try:
                     await self._step()
                 except Unavailable:
+                    self._fall_behind()
                     await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
         except asyncio.CancelledError:
             raise
         except Exception:
             # A fault of ours: what was not sent is read from Postgres at the next event.
             log.exception("serving an application service failed", id=self.service.id)
-            self._behind = True
+            self._fall_behind()
         self._task = None
+
+    def _fall_behind(self) -> None:
+        """What was taken from the queues for a transaction that wasn't made is read again."""
+        self._queues.clear()
+        self._behind = True
 
     async def _step(self) -> None:
         has_messages = self._is_restored
         self._is_restored = False
         if self._row.sending is None:
             await self._gather()
+            self._is_preparing = True
             batch = await self._next_batch()
+            await self._means.complete(self.service, batch)
+            await self._prepare(batch)
+            self._is_preparing = False
             if not batch:
-                self._row = replace(self._row, position=max(self._row.position, batch.upto))
-                await self._save()
                 return
             has_messages = bool(batch.to_device)
-            await self._add_key_counts(batch)
-            self._row = replace(
-                self._row,
-                txn_id=self._row.txn_id + 1,
-                sending=batch.body(),
-                sending_upto=max(batch.upto, self._row.position),
-            )
-            await self._save()
         await self._send_until_taken()
         if self._row.sending is None and has_messages:
             async with self._means.database.connection() as connection:
                 upto = self._row.position
                 await to_device_store.delete_of_app_service(connection, self.service.id, upto)
+
+    async def _prepare(self, batch: Batch) -> None:
+        """Write a batch down as the transaction that is being sent, if there is anything in it."""
+        reached = max(self._row.position, batch.upto)
+        if not batch:
+            self._row = replace(self._row, position=reached)
+            return
+        txn_id, body = self._row.txn_id + 1, batch.body()
+        await self._save(replace(self._row, txn_id=txn_id, sending=body, sending_upto=reached))
 
     async def _gather(self) -> None:
         """Under load, let a little more come together; what comes after a pause isn't delayed."""
@@ -181,9 +184,11 @@ class Feed:
             await asyncio.sleep(wait)
         self._began = now + max(wait, 0.0)
 
-    async def _save(self) -> None:
+    async def _save(self, row: FeedRow | None = None) -> None:
+        """Write down how far it is; `row` is how far from now on."""
         async with self._means.database.connection() as connection:
-            await feed_store.put(connection, self._row)
+            await feed_store.put(connection, row or self._row)
+        self._row = row or self._row
 
     async def _send_until_taken(self) -> None:
         while not self._is_ending:
@@ -207,7 +212,6 @@ class Feed:
     async def _back_off(self, failed: AppServiceFailed) -> None:
         wait = min(FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 20), MAX_BACKOFF_SECONDS)
         self._failures += 1
-        self._ephemeral.clear()
         log.info(
             "an application service failed",
             id=self.service.id,
@@ -218,43 +222,12 @@ class Feed:
 
     async def _next_batch(self) -> Batch:
         if not self._behind:
-            return self._queued()
+            return self._queues.take(self._row.position)
         upto = self._means.position()
         batch = await self._means.read_behind(self.service, self._row.position)
-        batch.changed_devices = set(self._changed_devices)
-        self._changed_devices.clear()
         # What is published while Postgres is asked is found there the next time.
-        if not batch and batch.upto >= upto and self._published <= upto:
+        if batch.is_empty and batch.upto >= upto and self._published <= upto:
             self._behind = False
+            self._means.caught_up(self.service)
+        self._queues.take_passing(batch)
         return batch
-
-    def _queued(self) -> Batch:
-        batch = Batch(self._row.position)
-        batch.events = _take(self._events, MAX_EVENTS)
-        upto = self._events[0].position - 1 if self._events else None
-        while self._to_device and len(batch.to_device) < MAX_TO_DEVICE:
-            if upto is not None and self._to_device[0].position > upto:
-                break
-            batch.to_device.append(self._to_device.popleft())
-        batch.ephemeral = _take(self._ephemeral, MAX_EPHEMERAL)
-        batch.changed_devices = set(self._changed_devices)
-        self._changed_devices.clear()
-        last = [w[-1].position for w in (batch.events, batch.to_device) if w]
-        batch.upto = max([self._row.position, *last])
-        if self._to_device:
-            batch.upto = min(batch.upto, self._to_device[0].position - 1)
-        return batch
-
-    async def _add_key_counts(self, batch: Batch) -> None:
-        """Who was sent messages has lost one-time keys, and should know how many are left."""
-        if not self.service.wants_encryption:
-            return
-        for user_id, device_id in batch.delivered():
-            left = await self._means.key_counts.of((user_id, device_id))
-            batch.key_counts.setdefault(user_id, {})[device_id] = left.counts
-            types = left.unused_fallback_types
-            batch.fallback_types.setdefault(user_id, {})[device_id] = types
-
-
-def _take(queue: deque[Waiting], limit: int) -> list[Waiting]:
-    return [queue.popleft() for _ in range(min(limit, len(queue)))]

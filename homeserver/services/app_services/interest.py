@@ -7,18 +7,21 @@ application-service-api#pushing-events
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.app_services import AppService
 from homeserver.services.app_services.registry import Registry
 from homeserver.store import aliases as alias_store
+from homeserver.store import app_services as feed_store
 from homeserver.store.database import Database
 from homeserver.store.events import EventRow
+from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.changes import Change, DirectoryChange, EventChange, MembershipChange
 from homeserver.stream.live_room import LiveRoom
 
 MEMBER = "m.room.member"
+PRIVATE = "m.read.private"
 REMEMBERED = 20_000
 
 
@@ -30,6 +33,7 @@ class Interest:
         self._registry = registry
         self._by_room: LruCache[str, frozenset[str]] = LruCache(REMEMBERED)
         self._by_alias: dict[str, set[str]] = {}
+        self._changes = 0
 
     async def load(self) -> None:
         """Learn which rooms have aliases in namespaces; what is known by now is forgotten."""
@@ -37,6 +41,7 @@ class Interest:
             aliases = await alias_store.all_aliases(connection)
         self._by_alias.clear()
         self._by_room = LruCache(REMEMBERED)
+        self._changes += 1
         for alias, room_id in aliases:
             self.add_alias(alias, room_id)
 
@@ -45,22 +50,44 @@ class Interest:
         for service in self._registry.services:
             if service.has_alias(alias):
                 self._by_alias.setdefault(room_id, set()).add(service.id)
-                self._by_room.discard(room_id)
+                self._forget(room_id)
 
     def in_room(self, room: LiveRoom) -> frozenset[str]:
         """The ids of the services that have a room in memory."""
         known = self._by_room.get(room.room_id)
         if known is None:
-            by_alias = self._by_alias.get(room.room_id, ())
-            known = frozenset(
-                service.id
-                for service in self._registry.services
-                if service.id in by_alias
-                or service.has_room(room.room_id)
-                or any(map(service.has_user, room.joined_local))
-            )
+            known = self._services_of(room.room_id, room.joined_local)
             self._by_room.put(room.room_id, known)
         return known
+
+    async def in_rooms(self, room_ids: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The same for rooms that needn't be in memory; one query for those that aren't known."""
+        known = {room_id: self._by_room.get(room_id) for room_id in room_ids}
+        found = {room_id: services for room_id, services in known.items() if services is not None}
+        missing = [room_id for room_id in known if room_id not in found]
+        if missing:
+            changes = self._changes
+            async with self._database.connection() as connection:
+                members = await feed_store.local_members(connection, missing)
+            for room_id in missing:
+                found[room_id] = self._services_of(room_id, members.get(room_id, ()))
+                if changes == self._changes:
+                    self._by_room.put(room_id, found[room_id])
+        return found
+
+    def _services_of(self, room_id: str, joined_local: Collection[str]) -> frozenset[str]:
+        by_alias = self._by_alias.get(room_id, ())
+        return frozenset(
+            service.id
+            for service in self._registry.services
+            if service.id in by_alias
+            or service.has_room(room_id)
+            or any(map(service.has_user, joined_local))
+        )
+
+    def _forget(self, room_id: str) -> None:
+        self._by_room.discard(room_id)
+        self._changes += 1
 
     def in_event(self, service: AppService, room: LiveRoom | None, row: EventRow) -> bool:
         """Whether an event of a room (None: it isn't in memory) is for a service."""
@@ -68,6 +95,16 @@ class Interest:
             return True
         if row.type == MEMBER and row.state_key is not None and service.has_user(row.state_key):
             return True
+        return room is not None and service.id in self.in_room(room)
+
+    def in_receipt(self, service: AppService, room: LiveRoom | None, row: ReceiptRow) -> bool:
+        """Whether a receipt in a room is for a service.
+
+        "Private read receipts MUST only be sent for users matching one of the application
+        service's namespaces." application-service-api#pushing-ephemeral-data
+        """
+        if row.receipt_type == PRIVATE:
+            return service.has_user(row.user_id)
         return room is not None and service.id in self.in_room(room)
 
     def had_member(self, service: AppService, room: LiveRoom, position: int) -> bool:
@@ -82,8 +119,8 @@ class Interest:
         for change in changes:
             if type(change) is EventChange:
                 if change.memberships:
-                    self._by_room.discard(change.room_id)
+                    self._forget(change.room_id)
             elif type(change) is MembershipChange:
-                self._by_room.discard(change.room_id)
+                self._forget(change.room_id)
             elif type(change) is DirectoryChange and change.alias is not None:
                 self.add_alias(change.alias.alias, change.alias.room_id)

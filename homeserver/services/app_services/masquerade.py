@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeserver.clock import Clock
-from homeserver.errors import Exclusive, Forbidden, UnknownDevice
+from homeserver.errors import Exclusive, Forbidden, MissingToken, UnknownDevice, UnknownToken
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.app_services import AppService
 from homeserver.requester import Requester
@@ -94,11 +94,14 @@ class Masquerade:
     def service_for_login(self, token: str | None, user_id: str) -> AppService:
         """The application service that logs a user in, or registers one, with its token.
 
-        Raises Forbidden, Exclusive.
+        Raises MissingToken, UnknownToken, Exclusive.
+        application-service-api#server-admin-style-permissions
         """
-        service = self._registry.by_token(token) if token is not None else None
+        if token is None:
+            raise MissingToken("This needs the token of an application service")
+        service = self._registry.by_token(token)
         if service is None:
-            raise Forbidden("This needs the token of an application service")
+            raise UnknownToken("This is not the token of an application service")
         if not service.has_user(user_id):
-            raise Exclusive(f"{user_id} is not in the namespaces of {service.id}", status=403)
+            raise Exclusive(f"{user_id} is not in the namespaces of {service.id}")
         return service

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import ClientSession, DummyCookieJar
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 from msgspec import Struct
 
 from homeserver.clock import Clock
@@ -17,6 +17,8 @@ from homeserver.services.app_services.registry import Registry
 from homeserver.services.app_services.sender import AppServiceSender
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
+
+CONNECTIONS_PER_SERVICE = 20
 
 
 class AppServiceParts(Struct, frozen=True):
@@ -37,7 +39,10 @@ async def app_service_parts(
     masquerade = Masquerade(database, registry, clock)
     for service in registry.services:
         await masquerade.requester(service.as_token, None, None)  # makes its own user
-    async with ClientSession(cookie_jar=DummyCookieJar(), trust_env=False) as session:
+    # One that is slow holds connections of its own only.
+    connector = TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_SERVICE)
+    jar = DummyCookieJar()
+    async with ClientSession(connector=connector, cookie_jar=jar, trust_env=False) as session:
         client = AppServiceClient(session)
         sender = AppServiceSender(database, stream, registry, client, clock)
         await sender.start()

@@ -6,6 +6,7 @@ application-service-api#querying, #third-party-networks
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from homeserver.errors import Forbidden, MatrixError, NotFound
@@ -24,17 +25,35 @@ class Questions:
         self._client = client
 
     async def make_user(self, user_id: str) -> bool:
-        """Whether an application service has made this unknown user of ours, now that we ask."""
-        for service in self._registry.services:
-            if service.has_user(user_id) and await self._client.has_user(service, user_id):
-                return True
-        return False
+        """Whether an application service has made this unknown user of ours, now that we ask.
+
+        Raises MatrixError (408) if the one whose it would be doesn't answer.
+        """
+        services = [s for s in self._registry.services if s.has_user(user_id)]
+        return await self._make(services, user_id, self._client.has_user, AppService.owns_user)
 
     async def make_alias(self, alias: str) -> bool:
-        """Whether an application service has made this unknown alias of ours."""
-        for service in self._registry.services:
-            if service.has_alias(alias) and await self._client.has_alias(service, alias):
-                return True
+        """The same for an unknown alias of ours."""
+        services = [s for s in self._registry.services if s.has_alias(alias)]
+        return await self._make(services, alias, self._client.has_alias, AppService.owns_alias)
+
+    async def _make(
+        self,
+        services: Iterable[AppService],
+        name: str,
+        ask: Callable[[AppService, str], Awaitable[bool]],
+        owns: Callable[[AppService, str], bool],
+    ) -> bool:
+        silent = False
+        for service in services:
+            try:
+                if service.url is not None and await ask(service, name):
+                    return True
+            except AppServiceFailed:
+                silent = silent or owns(service, name)
+        if silent:
+            # "This should result in an HTTP status 408 "Request Timeout" on the client"
+            raise MatrixError(f"The service that would know {name} does not answer", status=408)
         return False
 
     async def ping(

@@ -1,4 +1,4 @@
-"""What waits for an application service, and how it becomes the body of a transaction.
+"""What goes to an application service, and how it becomes the body of a transaction.
 
 application-service-api#put_matrixappv1transactionstxnid, with the names of MSC2409, MSC4203 and
 MSC3202 for services that know only these.
@@ -13,39 +13,63 @@ from msgspec import Struct, field
 
 from homeserver.stream.sync_request import json_object
 
-MAX_EVENTS = 100
-MAX_EPHEMERAL = 100
-MAX_TO_DEVICE = 100
-
 KeyCountsByUser = dict[str, dict[str, dict[str, int]]]
 FallbackTypesByUser = dict[str, dict[str, list[str]]]
 
 
+class Move(Struct, frozen=True):
+    """A user came into a room (at a stream position), or left it."""
+
+    room_id: str
+    user_id: str
+    is_in: bool
+    position: int
+
+
 class Waiting(Struct, frozen=True):
-    """One thing to send, as JSON; `device`: the one that a to-device message is for."""
+    """One thing to send, as JSON.
+
+    `device`: the one that a to-device message is for; `move`: what a membership event means;
+    `user_id`: whose devices have changed (there is no JSON then).
+    """
 
     position: int
-    json: bytes
+    json: bytes = b""
     device: tuple[str, str] | None = None
+    move: Move | None = None
+    user_id: str = ""
 
 
 class Batch(Struct):
-    """What goes into one transaction; `upto`: the position that is reached with it."""
+    """What goes into one transaction; `upto`: the position that is reached with it.
+
+    `devices`: whose devices have changed, whoever they are to the service; `changed` and `left`
+    are those whom it has to know of.
+    """
 
     upto: int
     events: list[Waiting] = field(default_factory=list)
     ephemeral: list[Waiting] = field(default_factory=list)
     to_device: list[Waiting] = field(default_factory=list)
-    changed_devices: set[str] = field(default_factory=set)
+    devices: list[Waiting] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     key_counts: KeyCountsByUser = field(default_factory=dict)
     fallback_types: FallbackTypesByUser = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.ephemeral or self.to_device or self.changed_devices)
+        """Whether there is anything to send."""
+        lists = self.changed or self.left
+        return bool(self.events or self.ephemeral or self.to_device or lists)
 
-    def delivered(self) -> dict[tuple[str, str], int]:
-        """Per device the position of its newest message in here."""
-        return {w.device: w.position for w in self.to_device if w.device is not None}
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that is stored is in it, be it for the service or not."""
+        return not (self.events or self.ephemeral or self.to_device or self.devices)
+
+    def delivered(self) -> set[tuple[str, str]]:
+        """The devices that messages in here are for."""
+        return {w.device for w in self.to_device if w.device is not None}
 
     def body(self) -> bytes:
         members = [(b'"events"', _array(self.events))]
@@ -53,9 +77,9 @@ class Batch(Struct):
             members += _both("ephemeral", "de.sorunome.msc2409", _array(self.ephemeral))
         if self.to_device:
             members += _both("to_device", "de.sorunome.msc2409", _array(self.to_device))
-        if self.changed_devices:
-            lists = msgspec.json.encode({"changed": sorted(self.changed_devices), "left": []})
-            members += _both("device_lists", "org.matrix.msc3202", lists)
+        if self.changed or self.left:
+            lists = {"changed": sorted(self.changed), "left": sorted(self.left)}
+            members += _both("device_lists", "org.matrix.msc3202", msgspec.json.encode(lists))
         if self.key_counts:
             counts = msgspec.json.encode(self.key_counts)
             members += _both("device_one_time_keys_count", "org.matrix.msc3202", counts)
