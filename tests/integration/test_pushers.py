@@ -10,7 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
-from homeserver.services.push import pushers
+from homeserver.services.push import gateways, pushers
+from homeserver.services.push import parts as push_parts
+from homeserver.services.push.gateways import PER_USER
 from tests.conftest import StartServer
 from tests.support.client import Client, refusal
 from tests.support.push_gateway import PushGateway, push_gateway
@@ -275,6 +277,44 @@ async def test_a_gateway_in_trouble_is_asked_again_later(
     gateway.status, gateway.huge, gateway.redirect_to = 200, False, None
     gateway.told.clear()
     assert ids(await gateway.wait_for(5)) == sent
+
+
+async def test_a_slow_gateway_is_given_up_and_delays_nobody_else(
+    start_server: StartServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_parts, "GATEWAY_SECONDS", 0.3)
+    monkeypatch.setattr(gateways, "FIRST_BACKOFF_MS", 200)
+    server = await start_server(push={"require_https": False})
+    alice, bob, room_id = await two_in_a_room(server)
+    carol = await server.user("carol")
+    await carol.join(room_id)
+    async with push_gateway() as slow:
+        slow.hangs = True
+        for number in range(12):  # more than one user may have under way
+            await slow.set_pusher(bob, f"key{number}")
+        await gateway.set_pusher(carol)
+        first = await alice.send(room_id, "1")
+        await slow.wait_until_asked(PER_USER)
+        second = await alice.send(room_id, "2")
+        assert ids(await gateway.wait_for(2)) == [first, second]
+        # What was under way has failed by the time that the next one asks.
+        await slow.wait_until_asked(PER_USER + 1)
+        assert slow.asked == PER_USER + 1
+        slow.hangs = False
+        told = await slow.wait_for(24)
+        assert sorted(set(ids(told))) == sorted([first, second])
+
+
+async def test_a_user_s_other_gateway_is_told_while_one_is_slow(
+    server: RunningServer, gateway: PushGateway
+) -> None:
+    alice, bob, room_id = await two_in_a_room(server)
+    async with push_gateway() as slow:
+        slow.hangs = True
+        await slow.set_pusher(bob, "slow")
+        await gateway.set_pusher(bob, "good")
+        sent = [await alice.send(room_id, str(number)) for number in range(3)]
+        assert ids(await gateway.wait_for(3)) == sent
 
 
 async def test_notifications_are_listed_page_by_page(server: RunningServer) -> None:

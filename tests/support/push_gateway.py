@@ -25,6 +25,8 @@ class PushGateway:
         self.rejected: list[str] = []
         self.redirect_to: str | None = None
         self.huge = False
+        self.hangs = False
+        self._let_go = asyncio.Event()
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -44,6 +46,7 @@ class PushGateway:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
+        self._let_go.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -52,9 +55,11 @@ class PushGateway:
         body: Any = await request.json()
         self.asked += 1
         async with self._changed:
-            if self.status == 200 and self.redirect_to is None:
+            if self.status == 200 and self.redirect_to is None and not self.hangs:
                 self.told.append(body["notification"])
             self._changed.notify_all()
+        if self.hangs:
+            await self._let_go.wait()
         if self.redirect_to is not None:
             return web.Response(status=307, headers={"Location": self.redirect_to})
         if self.huge:

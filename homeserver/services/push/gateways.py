@@ -2,7 +2,8 @@
 
 Rules of this file: a gateway is anybody's URL. Its answer is bounded in time and size, redirects
 are not followed, private addresses not reached (`guarded_client`). While it fails, one request at
-a time is a probe; all others wait for what becomes of it.
+a time is a probe; all others wait for what becomes of it. A slow one holds only so many
+connections, and so does a user with many slow ones: others find theirs free.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import random
 import ssl
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import aiohttp
 import msgspec
@@ -24,6 +26,10 @@ from homeserver.remote.guarded_client import TooMuch, read_at_most
 MAX_ANSWER_BYTES = 64 * 1024
 FIRST_BACKOFF_MS = 1_000
 MAX_BACKOFF_MS = 3600 * 1000
+CONNECTIONS = 1000
+PER_GATEWAY = 100
+PER_USER = 10
+"""Requests under way at once."""
 
 log = structlog.get_logger()
 
@@ -45,6 +51,7 @@ class Gateways:
         self._session = session
         self._clock = clock
         self._outages: dict[str, _Outage] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def ready(self, url: str) -> None:
         """Wait until the gateway may be asked (again)."""
@@ -54,28 +61,37 @@ class Gateways:
                 return
             await asyncio.sleep(wait / 1000)
 
-    async def notify(self, url: str, body: JsonObject) -> frozenset[str]:
-        """Tell it; gives the pushkeys that it rejects. Raises GatewayFailed."""
+    async def notify(self, user_id: str, url: str, body: JsonObject) -> frozenset[str]:
+        """Tell it of a user's news; gives the pushkeys that it rejects. Raises GatewayFailed."""
         host = _host(url)
         outage = self._outages.get(host)
         if outage is None:
-            return await self._notify(host, url, body)
+            return await self._notify(user_id, url, body, None)
         async with outage.probing:
             if self._outages.get(host) is outage and outage.retry_at > self._clock():
                 raise GatewayFailed("it has just failed")
-            return await self._notify(host, url, body)
+            return await self._notify(user_id, url, body, outage)
 
-    async def _notify(self, host: str, url: str, body: JsonObject) -> frozenset[str]:
-        try:
-            rejected = await self._post(url, body)
-        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, TooMuch) as error:
-            self._failed(host, type(error).__name__)
-            raise GatewayFailed(str(error)) from error
-        except GatewayFailed as error:
-            self._failed(host, str(error))
-            raise
+    async def _notify(
+        self, user_id: str, url: str, body: JsonObject, probed: _Outage | None
+    ) -> frozenset[str]:
+        host = _host(url)
+        async with self._turn(user_id, PER_USER), self._turn(host, PER_GATEWAY):
+            if self._outages.get(host) not in (None, probed):
+                raise GatewayFailed("it failed while this was waiting")
+            try:
+                rejected = await self._post(url, body)
+            except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, TooMuch) as error:
+                self._failed(host, type(error).__name__)
+                raise GatewayFailed(str(error)) from error
+            except GatewayFailed as error:
+                self._failed(host, str(error))
+                raise
         self._outages.pop(host, None)
         return rejected
+
+    def _turn(self, whose: str, at_once: int) -> asyncio.Semaphore:
+        return self._turns.setdefault(whose, asyncio.Semaphore(at_once))
 
     async def _post(self, url: str, body: JsonObject) -> frozenset[str]:
         headers = {"Content-Type": "application/json"}

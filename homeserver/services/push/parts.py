@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from homeserver.clock import Clock
 from homeserver.config import Config
-from homeserver.remote.guarded_client import guarded_session
-from homeserver.services.push.gateways import Gateways
+from homeserver.remote.guarded_client import guarded_connector, guarded_session
+from homeserver.services.push.gateways import CONNECTIONS, Gateways
 from homeserver.services.push.notifications import Notifications
 from homeserver.services.push.pushers import Pushers
 from homeserver.store.database import Database
@@ -31,7 +31,9 @@ async def push_parts(
     config: Config, database: Database, stream: StreamCore, clock: Clock
 ) -> AsyncIterator[PushParts]:
     """The parts, with all pushers at work; they end with the block."""
-    async with guarded_session(config.outgoing, seconds=GATEWAY_SECONDS) as session:
+    connector = guarded_connector(config.outgoing, connections=CONNECTIONS)
+    session = guarded_session(config.outgoing, seconds=GATEWAY_SECONDS, connector=connector)
+    async with session:
         pushers = Pushers(database, stream, Gateways(session, clock), clock)
         await pushers.start()
         try:

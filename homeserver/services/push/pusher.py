@@ -170,7 +170,8 @@ class Pusher:
         self._is_asking = True
         try:
             body = notification(target, event, unread)
-            rejected = await self._means.gateways.notify(target.data["url"], body)
+            url = target.data["url"]
+            rejected = await self._means.gateways.notify(self.row.user_id, url, body)
         except GatewayFailed:
             return False
         finally:
