@@ -18,8 +18,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from homeserver.clock import Clock
-from homeserver.errors import Forbidden, LimitExceeded, MatrixError, NotFound, Unavailable
+from homeserver.errors import (
+    Forbidden,
+    LimitExceeded,
+    MatrixError,
+    NotFound,
+    Unavailable,
+    UserSuspended,
+)
 from homeserver.json_types import JsonObject
+from homeserver.store import accounts as account_store
 from homeserver.store import delayed_events as delayed_store
 from homeserver.store.database import Database
 from homeserver.store.delayed_events import DelayedEvent
@@ -32,6 +40,7 @@ from homeserver.stream.stored_event import StoredEvent
 MAX_DELAY_MS = 24 * 3600 * 1000
 MAX_PER_USER = 100
 RETRY_SECONDS = 5.0
+MAX_RETRY_SECONDS = 3600.0
 STATUS = "org.matrix.msc4140"
 
 log = structlog.get_logger()
@@ -52,9 +61,12 @@ class DelayTooLong(MatrixError):
 
 
 class _Waiting(Struct):
+    """`is_ending`: it is being sent, or deleted."""
+
     event: DelayedEvent
     timer: asyncio.TimerHandle | None = None
-    sending: bool = False
+    is_ending: bool = False
+    failures: int = 0
 
 
 class DelayedEvents:
@@ -168,6 +180,7 @@ class DelayedEvents:
         try:
             await self._send(waiting)
         except Unavailable:
+            self._renew_timer(waiting)
             raise
         except MatrixError:
             await self._forget([delay_id])
@@ -200,14 +213,14 @@ class DelayedEvents:
 
     def _spawn(self, overtaken: Iterable[str]) -> None:
         gone = [delay_id for delay_id in overtaken if self._take(delay_id) is not None]
-        self._run(self._delete(gone))
+        self._run(self._delete_surely(gone))
 
     def _of(self, user_id: str) -> list[DelayedEvent]:
         return [w.event for w in self._waiting.values() if w.event.user_id == user_id]
 
     def _require(self, delay_id: str) -> _Waiting:
         waiting = self._waiting.get(delay_id)
-        if waiting is None or waiting.sending:
+        if waiting is None or waiting.is_ending:
             raise NotFound(NOT_THERE)
         return waiting
 
@@ -215,9 +228,19 @@ class DelayedEvents:
         waiting = self._waiting[event.delay_id] = _Waiting(event)
         if event.state_key is not None:
             self._by_slot.setdefault(_slot(event), set()).add(event.delay_id)
-        seconds = max(0, event.due - self._now()) / 1000
-        loop = asyncio.get_running_loop()
-        waiting.timer = loop.call_later(seconds, lambda: self._run(self._fire(event.delay_id)))
+        self._set_timer(waiting, max(0, event.due - self._now()) / 1000)
+
+    def _set_timer(self, waiting: _Waiting, seconds: float) -> None:
+        def ring() -> None:
+            self._run(self._fire(waiting.event.delay_id))
+
+        waiting.timer = asyncio.get_running_loop().call_later(seconds, ring)
+
+    def _renew_timer(self, waiting: _Waiting) -> None:
+        """It may have rung while the event was in somebody's hands, who gives it back."""
+        now = asyncio.get_running_loop().time()
+        if waiting.timer is None or waiting.timer.when() <= now:
+            self._set_timer(waiting, RETRY_SECONDS)
 
     def _take(self, delay_id: str) -> DelayedEvent | None:
         """Out of memory: whoever takes it decides what becomes of it."""
@@ -242,27 +265,44 @@ class DelayedEvents:
     async def _fire(self, delay_id: str) -> None:
         """Its time has come."""
         waiting = self._waiting.get(delay_id)
-        if waiting is None or waiting.sending:
+        if waiting is None or waiting.is_ending:
             return
         room_id = waiting.event.room_id
         try:
-            await self._send(waiting)
+            try:
+                await self._send(waiting)
+            except Unavailable:
+                raise
+            except MatrixError as error:
+                log.info("a delayed event could not be sent", room_id=room_id, error=str(error))
+            await self._forget([delay_id])
         except Unavailable:
-            await asyncio.sleep(RETRY_SECONDS)
-            self._run(self._fire(delay_id))
-            return
-        except MatrixError as error:
-            log.info("a delayed event could not be sent", room_id=room_id, error=str(error))
-        await self._forget([delay_id])
+            self._set_timer(waiting, RETRY_SECONDS)
+        except Exception:
+            # A fault of ours: it is tried again, less and less often.
+            log.exception("sending a delayed event failed", room_id=room_id)
+            seconds = RETRY_SECONDS * 2 ** min(waiting.failures, 20)
+            waiting.failures += 1
+            self._set_timer(waiting, min(seconds, MAX_RETRY_SECONDS))
 
     async def _send(self, waiting: _Waiting) -> None:
-        waiting.sending = True
+        waiting.is_ending = True
         try:
             await self._send_event(waiting.event)
         finally:
-            waiting.sending = False
+            waiting.is_ending = False
+
+    async def _require_may_send(self, user_id: str) -> None:
+        """Raises Forbidden, UserSuspended: what a user may not do now, nor does it later."""
+        async with self._database.connection() as connection:
+            account = await account_store.find(connection, user_id)
+        if account is None or account.is_deactivated or account.is_locked:
+            raise Forbidden("The account that this was from may not send any more")
+        if account.is_suspended:
+            raise UserSuspended("You cannot do this while your account is suspended")
 
     async def _send_event(self, event: DelayedEvent) -> None:
+        await self._require_may_send(event.user_id)
         draft = Draft(
             event.user_id,
             event.type,
@@ -281,7 +321,27 @@ class DelayedEvents:
         )
 
     async def _forget(self, delay_ids: Iterable[str]) -> None:
-        await self._delete([delay_id for delay_id in delay_ids if self._take(delay_id)])
+        """Out of the table, then out of memory. Raises Unavailable: then all is as it was."""
+        known = {d: self._waiting[d] for d in delay_ids if d in self._waiting}
+        for waiting in known.values():
+            waiting.is_ending = True
+        try:
+            await self._delete(list(known))
+        except BaseException:
+            for waiting in known.values():
+                waiting.is_ending = False
+                self._renew_timer(waiting)
+            raise
+        for delay_id in known:
+            self._take(delay_id)
+
+    async def _delete_surely(self, delay_ids: Sequence[str]) -> None:
+        """What was overtaken must not come back with the next start."""
+        while True:
+            try:
+                return await self._delete(delay_ids)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _delete(self, delay_ids: Sequence[str]) -> None:
         if delay_ids:

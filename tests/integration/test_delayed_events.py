@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from homeserver.json_types import JsonObject
-from tests.support.client import DEADLINE, Client, Refused, bodies
+from homeserver.services import delayed_events
+from homeserver.services.delayed_events import DelayedEvents
+from homeserver.store.delayed_events import DelayedEvent
+from tests.support.client import DEADLINE, Client, Refused, bodies, refusal
 from tests.support.server import RunningServer
 
 EVENTS = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
@@ -191,3 +194,48 @@ async def test_there_is_a_limit_of_delayed_events(server: RunningServer) -> None
     with pytest.raises(Refused) as refused:
         await send_later(alice, room_id, "x", 60_000, "one too many")
     assert (refused.value.status, refused.value.errcode) == (429, "M_LIMIT_EXCEEDED")
+
+
+@pytest.mark.parametrize("column", ["is_suspended", "is_locked", "is_deactivated"])
+async def test_who_may_not_send_now_sends_nothing_later(server: RunningServer, column: str) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    await send_later(bob, room_id, "late", 300)
+    delay_id = await send_later(bob, room_id, "later", 60_000, "two")
+    assert server.app is not None
+    async with server.app.database.connection() as connection:
+        await connection.execute(
+            f"UPDATE accounts SET {column} = true WHERE user_id = $1", bob.user_id
+        )
+    refused = await refusal(alice.post(f"{EVENTS}/{delay_id}", {"action": "send"}))
+    assert refused.status == 403
+    async with asyncio.timeout(DEADLINE):
+        while await count_of_delayed(server):  # noqa: ASYNC110 - the server ends it
+            await asyncio.sleep(0.05)
+    assert await texts(alice, room_id) == []
+
+
+async def count_of_delayed(server: RunningServer) -> int:
+    assert server.app is not None
+    async with server.app.database.connection() as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM delayed_events"))
+
+
+async def test_a_fault_of_ours_is_not_the_end_of_a_delayed_event(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    monkeypatch.setattr(delayed_events, "RETRY_SECONDS", 0.05)
+    send, faults = DelayedEvents._send_event, iter([KeyError("a"), OSError("b")])
+
+    async def send_at_third(self: DelayedEvents, event: DelayedEvent) -> None:
+        if fault := next(faults, None):
+            raise fault
+        await send(self, event)
+
+    monkeypatch.setattr(DelayedEvents, "_send_event", send_at_third)
+    await send_later(alice, room_id, "at last", 50)
+    await until_sent(alice)
+    assert await texts(alice, room_id) == ["at last"]
