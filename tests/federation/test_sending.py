@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from homeserver.services.federation_sender.sender import FederationSender
+from homeserver.store import federation_positions as position_store
 from tests.federation.conftest import StartServers
-from tests.support.client import Client, bodies, timeline
+from tests.support.client import DEADLINE, Client, bodies, timeline
+from tests.support.encryption import Device
 from tests.support.server import RunningServer
 
 
@@ -187,3 +190,27 @@ async def test_presence_wakes_those_who_wait_elsewhere(start_servers: StartServe
         answer = await waiting
     told = {event["sender"]: event["content"] for event in answer["presence"]["events"]}
     assert told[bob.user_id]["status_msg"] == "lunch"
+
+
+async def test_a_change_of_devices_is_noted_as_told_only_once_it_is_known_to_whom(
+    start_servers: StartServers,
+) -> None:
+    one, two = await start_servers("one", "two")
+    alice, _, _ = await in_one_room(one, two)
+    assert one.app is not None
+    stream, database = one.app.stream, one.app.database
+    followers = [getattr(follower, "__self__", None) for follower in stream.writer._wake]
+    sender = next(one for one in followers if isinstance(one, FederationSender))
+    before = stream.writer.position
+    async with database.transaction() as connection:
+        # Until this ends, nobody finds out who shares a room with alice.
+        await connection.execute("LOCK TABLE memberships IN ACCESS EXCLUSIVE MODE")
+        upload = asyncio.create_task(Device(alice).upload())
+        async with asyncio.timeout(DEADLINE):
+            while stream.writer.position == before:  # noqa: ASYNC110 - another task moves it
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # `published` comes in the same step as the position
+        await sender.save()
+        told, _ = await position_store.load(connection)
+        assert told < stream.writer.position
+    await upload

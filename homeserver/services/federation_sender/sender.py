@@ -65,6 +65,7 @@ class FederationSender:
         self._destinations: dict[str, Destination] = {}
         self._typing: dict[str, frozenset[str]] = {}
         self._changed_lists: dict[str, int] = {}
+        self._lists_under_way: dict[str, int] = {}
         self._lists_changed = asyncio.Event()
         self._means = Means(
             client=remote.client,
@@ -108,7 +109,7 @@ class FederationSender:
 
     async def save(self) -> None:
         """Write down who has what, if it has changed."""
-        newest = self._writer.position
+        newest = self._told_to_senders()
         told = {name: one.told_upto(newest) for name, one in self._destinations.items()}
         behind = {name: upto for name, upto in told.items() if upto < newest}
         if self._saved == (newest, behind):
@@ -116,6 +117,12 @@ class FederationSender:
         async with self._database.transaction() as connection:
             await position_store.save(connection, newest, behind)
         self._saved = (newest, behind)
+
+    def _told_to_senders(self) -> int:
+        """The position up to which each destination has heard of what is for it: who is to be
+        told of changed devices is found out later than they are published."""
+        waiting = (*self._changed_lists.values(), *self._lists_under_way.values())
+        return min((position - 1 for position in waiting), default=self._writer.position)
 
     def forward(self, stored: StoredEvent, room_id: str, origin: str) -> None:
         """Tell the room's other servers an event that a joining (leaving, knocking) one gave us."""
@@ -206,18 +213,19 @@ class FederationSender:
         while True:
             await self._lists_changed.wait()
             self._lists_changed.clear()
-            changed, self._changed_lists = self._changed_lists, {}
+            changed = self._lists_under_way = self._changed_lists
+            self._changed_lists = {}
             try:
                 async with self._database.connection() as connection:
                     servers = await device_list_store.servers_sharing_a_room(connection, changed)
             except Unavailable:
-                for user_id, position in changed.items():
-                    self._changed_lists.setdefault(user_id, position)
+                self._changed_lists |= changed  # they are the older ones
                 self._lists_changed.set()
                 await asyncio.sleep(1.0)
                 continue
             for server in servers:
                 self._stored(server, min(changed.values()))
+            self._lists_under_way = {}
 
     def _stored(self, server: str, position: int) -> None:
         destination = self._destination(server, position - 1)
