@@ -49,7 +49,7 @@ def build(ground: Ground) -> FederationParts:
     sender = FederationSender(database, stream, remote, now_ms, tells_names=tells_names)
     return FederationParts(
         inbound=inbound,
-        edus=IncomingEdus(stream, inbound.incoming, now_ms),
+        edus=IncomingEdus(database, stream, inbound.incoming, now_ms),
         sender=sender,
         resident=Resident(database, stream, inbound, sender.forward),
         history=ServedHistory(database, stream, inbound),

@@ -12,12 +12,16 @@ from homeserver.errors import MatrixError, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_event_id, is_user_id, server_name_of
 from homeserver.protocol.presence import UserPresence
+from homeserver.protocol.push_outcomes import MAIN
+from homeserver.store import relations as relation_store
+from homeserver.store.database import Database
 from homeserver.store.events import LOWEST_ORDER
 from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.changes import ReceiptChange
 from homeserver.stream.core import StreamCore
 from homeserver.stream.incoming import Incoming
 from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.stored_event import StoredEvent
 
 TYPING_SECONDS = 30.0
 LATEST_TS = 2**63 - 1
@@ -31,7 +35,10 @@ log = structlog.get_logger(__name__)
 class IncomingEdus:
     """Typing, receipts and presence are dealt with here, other types by whom `give_to` names."""
 
-    def __init__(self, stream: StreamCore, incoming: Incoming, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, stream: StreamCore, incoming: Incoming, clock: Clock
+    ) -> None:
+        self._database = database
         self._stream = stream
         self._incoming = incoming
         self._clock = clock
@@ -98,12 +105,21 @@ class IncomingEdus:
         if not isinstance(thread_id, str) or len(thread_id) > 255 or "\0" in thread_id:
             return
         stored = self._stream.rooms.events.peek(event_ids[0])
+        if not await self._is_thread(room, stored, thread_id):
+            return
         order = LOWEST_ORDER if stored is None or stored.order is None else stored.order
         position = self._stream.writer.allocate()
         row = ReceiptRow(
             room.number, user_id, "m.read", thread_id, event_ids[0], order, ts, position
         )
         await self._stream.writer.append(ReceiptChange(position, room.room_id, row))
+
+    async def _is_thread(self, room: LiveRoom, stored: StoredEvent | None, thread_id: str) -> bool:
+        """Whether a receipt may be for it: otherwise a server could make any number of them."""
+        if thread_id in ("", MAIN) or (stored is not None and stored.thread_root == thread_id):
+            return True
+        async with self._database.connection() as connection:
+            return await relation_store.is_thread_root(connection, room.number, thread_id)
 
     async def _presence(self, origin: str, content: JsonObject) -> None:
         """server-server-api#presence"""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from homeserver.clock import now_ms
 from homeserver.errors import Forbidden, InvalidParam
 from homeserver.protocol.identifiers import is_event_id
+from homeserver.protocol.relations import THREAD, relation_of
+from homeserver.store import relations as relation_store
 from homeserver.store.database import Database
 from homeserver.store.events import LOWEST_ORDER
 from homeserver.store.receipts import ReceiptRow
@@ -37,14 +39,14 @@ class Receipts:
     ) -> None:
         """Say that a user has read up to an event; `thread_id` is '' for an unthreaded receipt.
 
-        Raises InvalidParam for an unknown type, or an event of another thread; Forbidden.
+        Raises InvalidParam for an unknown type or thread, or an event of another one; Forbidden.
         """
         if receipt_type not in RECEIPT_TYPES:
             raise InvalidParam(f"{receipt_type!r} is not a type of receipt")
         room = await self.require_joined(room_id, user_id)
         stored = await self.find(room, event_id)
-        if thread_id and stored is not None:
-            check_thread(stored, thread_id)
+        if thread_id:
+            await self._check_thread(room, stored, thread_id)
         order = LOWEST_ORDER if stored is None or stored.order is None else stored.order
         await self._stream.rooms.load_receipts([room])
         assert room.receipts is not None
@@ -61,33 +63,31 @@ class Receipts:
         )
         await self._stream.writer.append(ReceiptChange(position, room_id, row))
 
+    async def _check_thread(
+        self, room: LiveRoom, stored: StoredEvent | None, thread_id: str
+    ) -> None:
+        """Raises InvalidParam unless it is a thread of the room, and the event (None: one that we
+        lack) belongs to it. Otherwise there would be no end of receipts."""
+        relation = None if stored is None else relation_of(stored.event.content)
+        if thread_id == MAIN:
+            if relation is not None and relation.rel_type == THREAD:
+                raise InvalidParam("The event does not belong to this thread")
+            return
+        if stored is not None:
+            if stored.thread_root == thread_id:
+                return
+            # The root belongs to its thread too, and what reacts to it.
+            if thread_id not in (stored.event_id, None if relation is None else relation.event_id):
+                raise InvalidParam("The event does not belong to this thread")
+        async with self._database.connection() as connection:
+            if not await relation_store.is_thread_root(connection, room.number, thread_id):
+                raise InvalidParam("There is no such thread in this room")
+
     async def find(self, room: LiveRoom, event_id: str) -> StoredEvent | None:
         """An event of the room, if we have it. Raises InvalidParam if that is no event id."""
         if not is_event_id(event_id):
             raise InvalidParam(f"{event_id!r} is not an event id")
-        rooms = self._stream.rooms
-        stored = rooms.events.peek(event_id)
-        if stored is None:
-            async with self._database.connection() as connection:
-                found = await rooms.events.get_many(connection, [event_id], rooms.rules_of)
-            stored = found.get(event_id)
+        stored = await self._stream.rooms.event(event_id)
         if stored is None or stored.event.room_id != room.room_id:
             return None
         return stored
-
-
-def check_thread(stored: StoredEvent, thread_id: str) -> None:
-    """Raises InvalidParam unless the event belongs to the thread."""
-    relates_to = stored.event.content.get("m.relates_to")
-    root = None
-    if isinstance(relates_to, dict) and relates_to.get("rel_type") == "m.thread":
-        root = relates_to.get("event_id")
-    related = isinstance(relates_to, dict) and "rel_type" in relates_to
-    if thread_id == MAIN:
-        wrong = root is not None
-    else:
-        # Reactions and edits in a thread name the event they relate to, not the thread.
-        own = thread_id in (stored.event_id, root)
-        wrong = not own and (root is not None or not related)
-    if wrong:
-        raise InvalidParam("The event does not belong to this thread")

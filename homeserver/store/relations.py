@@ -222,6 +222,19 @@ async def page(connection: Connection, asked: Asked, eyes: Eyes) -> list[tuple[s
     return [(r[0], r[1]) for r in records]
 
 
+async def is_thread_root(connection: Connection, room_number: int, event_id: str) -> bool:
+    """Whether an event of the room is in a thread that begins with this event."""
+    found: bool = await connection.fetchval(
+        """
+        SELECT EXISTS (SELECT FROM relations
+                       WHERE parent_id = $2 AND rel_type = 'm.thread' AND room_number = $1)
+        """,
+        room_number,
+        event_id,
+    )
+    return found
+
+
 async def threads(
     connection: Connection, eyes: Eyes, *, participated: bool, before: int, limit: int
 ) -> list[tuple[str, int]]:

@@ -76,6 +76,23 @@ async def test_a_receipt_with_a_wrong_thread_is_refused(
     assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
 
 
+async def test_only_threads_of_the_room_have_receipts_of_their_own(server: RunningServer) -> None:
+    alice, bob, room_id = await two_in_a_room(server)
+    root, other = await alice.send(room_id, "root"), await alice.send(room_id, "other")
+    relates_to = {"rel_type": "m.thread", "event_id": root}
+    content: JsonObject = {"msgtype": "m.text", "body": "reply", "m.relates_to": relates_to}
+    reply = await alice.send(room_id, content)
+    relates_to = {"rel_type": "m.annotation", "event_id": root, "key": "x"}
+    reaction = await alice.send(room_id, {"m.relates_to": relates_to}, "m.reaction")
+    for event_id in (root, reply, reaction, "$unknown"):
+        await receipt(bob, room_id, event_id, "m.read", thread_id=root)
+    wrong = [(other, root), (other, other), (reaction, other), ("$unknown", "$made-up")]
+    for event_id, thread_id in wrong:
+        with pytest.raises(Refused) as refused:
+            await receipt(bob, room_id, event_id, "m.read", thread_id=thread_id)
+        assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
+
+
 async def test_a_receipt_of_an_unknown_type_is_refused(server: RunningServer) -> None:
     alice, _, room_id = await two_in_a_room(server)
     with pytest.raises(Refused) as refused:

@@ -23,7 +23,7 @@ def incoming(taken: list[str]) -> IncomingEdus:
             raise Unavailable("later")
         taken.append(content["what"])
 
-    edus = IncomingEdus(nothing, nothing, lambda: 0)
+    edus = IncomingEdus(nothing, nothing, nothing, lambda: 0)
     edus.give_to("test", take)
     return edus
 
