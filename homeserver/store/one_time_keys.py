@@ -43,12 +43,13 @@ class KeyCount(Struct, frozen=True):
 
 async def add(
     connection: Connection, user_id: str, device_id: str, rows: Sequence[KeyRow]
-) -> list[str]:
+) -> tuple[list[str], int]:
     """Add one-time keys in one statement; nothing is added if a key id stands for another key.
 
-    Returns those ids. A key that is there, or was given out already, is not added again.
+    Returns those ids, and how many keys the device has then. A key that is there, or was given
+    out already, is not added again.
     """
-    records = await connection.fetch(
+    record = await connection.fetchrow(
         """
         WITH given AS (
             SELECT * FROM unnest($3::text[], $4::text[], $5::bytea[]) AS g (algorithm, key_id, json)
@@ -65,9 +66,12 @@ async def add(
             INSERT INTO one_time_keys (user_id, device_id, algorithm, key_id, json)
             SELECT $1, $2, algorithm, key_id, json FROM given
             WHERE NOT EXISTS (SELECT FROM clashes)
-            ON CONFLICT DO NOTHING
+            ON CONFLICT DO NOTHING RETURNING number
         )
-        SELECT id FROM clashes
+        SELECT ARRAY(SELECT id FROM clashes),
+               (SELECT count(*) FROM added) + (
+                   SELECT count(*) FROM one_time_keys
+                   WHERE user_id = $1 AND device_id = $2 AND json IS NOT NULL)
         """,
         user_id,
         device_id,
@@ -75,20 +79,27 @@ async def add(
         [row.key_id for row in rows],
         [row.json for row in rows],
     )
-    return [record[0] for record in records]
+    assert record is not None
+    return record[0], record[1]
 
 
 async def put_fallback(
     connection: Connection, user_id: str, device_id: str, rows: Sequence[KeyRow]
-) -> None:
-    """Set the fallback key of each algorithm; a new one is unused."""
-    await connection.execute(
+) -> int:
+    """Set the fallback key of each algorithm; a new one is unused. Returns how many there are."""
+    count: int = await connection.fetchval(
         """
-        INSERT INTO fallback_keys AS f (user_id, device_id, algorithm, key_id, json)
-        SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bytea[])
-        ON CONFLICT (user_id, device_id, algorithm) DO UPDATE
-        SET key_id = excluded.key_id, json = excluded.json,
-            is_used = f.is_used AND f.key_id = excluded.key_id
+        WITH put AS (
+            INSERT INTO fallback_keys AS f (user_id, device_id, algorithm, key_id, json)
+            SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bytea[])
+            ON CONFLICT (user_id, device_id, algorithm) DO UPDATE
+            SET key_id = excluded.key_id, json = excluded.json,
+                is_used = f.is_used AND f.key_id = excluded.key_id
+            RETURNING algorithm
+        )
+        SELECT count(*) FROM (
+            SELECT algorithm FROM put UNION
+            SELECT algorithm FROM fallback_keys WHERE user_id = $1 AND device_id = $2) AS every
         """,
         user_id,
         device_id,
@@ -96,6 +107,7 @@ async def put_fallback(
         [row.key_id for row in rows],
         [row.json for row in rows],
     )
+    return count
 
 
 async def claim(connection: Connection, wanted: Sequence[Wanted]) -> list[Claimed]:

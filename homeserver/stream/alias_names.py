@@ -7,6 +7,7 @@ client-server-api#room-aliases
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,8 @@ from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 
 MAX_SERVERS = 50
+MAX_NEW_ALIASES = 50
+LOOK_UPS_AT_ONCE = 10
 
 
 class AliasClaims(Struct, frozen=True):
@@ -126,19 +129,24 @@ class AliasNames:
         state event." Raises InvalidParam, BadAlias.
         """
         known = set(_named(standing))
-        for alias in dict.fromkeys(_named(content)):
-            if alias in known:
-                continue
+        new = [alias for alias in dict.fromkeys(_named(content)) if alias not in known]
+        if len(new) > MAX_NEW_ALIASES:
+            raise InvalidParam(f"At most {MAX_NEW_ALIASES} aliases can be added at once")
+        for alias in new:
             if not is_room_alias(alias):
                 raise InvalidParam(f"{alias!r} is not a room alias")
-            if await self._room_of(alias) != room_id:
+        at_once = asyncio.Semaphore(LOOK_UPS_AT_ONCE)
+        rooms = await asyncio.gather(*(self._room_of(alias, at_once) for alias in new))
+        for alias, found in zip(new, rooms, strict=True):
+            if found != room_id:
                 raise BadAlias(f"The alias {alias} does not point to this room")
 
-    async def _room_of(self, alias: str) -> str | None:
-        try:
-            return (await self.resolve(alias))[0]
-        except MatrixError:
-            return None
+    async def _room_of(self, alias: str, at_once: asyncio.Semaphore) -> str | None:
+        async with at_once:
+            try:
+                return (await self.resolve(alias))[0]
+            except MatrixError:
+                return None
 
 
 def require_alias(alias: Any) -> str:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.support.client import Refused
+from homeserver.json_types import JsonObject
+from tests.support.client import Refused, refusal
 from tests.support.encryption import Device, claim, one_time_keys
 from tests.support.server import RunningServer
 
@@ -179,3 +180,22 @@ async def test_an_unknown_server_is_named_as_a_failure(server: RunningServer) ->
 
     assert list(answer["failures"]) == ["nowhere.invalid"]
     assert answer["device_keys"] == {alice.user_id: {}}
+
+
+async def test_a_device_has_only_so_many_keys(server: RunningServer) -> None:
+    alice = await server.user("alice")
+
+    def some(kind: str, numbers: range, algorithm: str = "signed_curve25519") -> JsonObject:
+        return {kind: {f"{algorithm}:{number}": {"key": "k"} for number in numbers}}
+
+    for start in (0, 250):
+        await alice.post("/keys/upload", some("one_time_keys", range(start, start + 250)))
+    again = await alice.post("/keys/upload", some("one_time_keys", range(10)))
+    assert again["one_time_key_counts"] == {"signed_curve25519": 500}
+    fallback = {f"a{number}:x": {"key": "k"} for number in range(21)}
+    more = [some("one_time_keys", range(500, 501)), some("one_time_keys", range(1), "other")]
+    for body in (*more, {"fallback_keys": fallback}):
+        refused = await refusal(alice.post("/keys/upload", body))
+        assert (refused.status, refused.errcode) == (400, "M_INVALID_PARAM")
+    counts = (await alice.post("/keys/upload", {}))["one_time_key_counts"]
+    assert counts == {"signed_curve25519": 500}

@@ -113,6 +113,8 @@ async def test_a_canonical_alias_must_point_to_its_room(server: RunningServer) -
     assert await refused(alias="other") == "M_INVALID_PARAM"
     assert await refused(alt_aliases=[3]) == "M_INVALID_PARAM"
     assert await refused(alt_aliases="x") == "M_INVALID_PARAM"
+    many = [f"#alias{number}:hs.test" for number in range(51)]
+    assert await refused(alt_aliases=many) == "M_INVALID_PARAM"
     canonical = {"alias": "#other:hs.test"}
     await alice.set_state(other, "m.room.canonical_alias", {**canonical, "alt_aliases": []})
     await alice.delete(path("#other:hs.test"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from nacl.signing import SigningKey
@@ -153,3 +154,15 @@ async def test_identity_servers_are_not_trusted(server: RunningServer) -> None:
     assert (by_mail.status, by_mail.errcode) == (403, "M_SERVER_NOT_TRUSTED")
     created = await refusal(alice.create_room(invite_3pid=[third_party]))
     assert created.errcode == "M_SERVER_NOT_TRUSTED"
+
+
+async def test_a_new_room_has_only_so_many_invites(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    many = [f"@user{number}:hs.test" for number in range(101)]
+    refused = await refusal(alice.create_room(invite=many))
+    assert (refused.status, refused.errcode) == (400, "M_INVALID_PARAM")
+    assert (await alice.get("/joined_rooms"))["joined_rooms"] == []
+    # Who is named twice, or made the room, is no invite more.
+    room_id = await alice.create_room(invite=[*many[:100], many[0], alice.user_id])
+    members = await alice.get(f"/rooms/{quote(room_id)}/members", membership="invite")
+    assert len(members["chunk"]) == 100

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from homeserver.json_types import JsonObject
-from tests.support.client import Client, Refused
+from tests.support.client import Client, Refused, refusal
 from tests.support.server import RunningServer
 
 txn_ids = itertools.count(1)
@@ -201,3 +201,13 @@ async def waiting_rows(server: RunningServer) -> int:
     async with server.app.database.connection() as connection:
         count: int = await connection.fetchval("SELECT count(*) FROM to_device_messages")
     return count
+
+
+async def test_a_message_is_for_only_so_many_servers(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    messages: JsonObject = {f"@u:s{number}.test": {"*": {}} for number in range(1001)}
+    refused = await refusal(alice.put("/sendToDevice/m.test/1", {"messages": messages}))
+    assert (refused.status, refused.errcode) == (400, "M_INVALID_PARAM")
+    assert server.app is not None
+    async with server.app.database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM outgoing_to_device") == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from homeserver.errors import ServerNotTrusted
+from homeserver.errors import InvalidParam, ServerNotTrusted
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.invitations import invite_to_new_room
@@ -13,6 +13,9 @@ from homeserver.json_types import JsonObject
 from homeserver.stream.room_creation import CreateRoom
 
 endpoints = Endpoints()
+
+MAX_INVITES = 100
+"""Of a user; a bridge may bring the whole of a big group."""
 
 
 @endpoints.post(
@@ -23,6 +26,8 @@ async def create_room(call: Call, body: CreateRoom) -> JsonObject:
     if body.invite_3pid:
         raise ServerNotTrusted("This server trusts no identity server: invite by Matrix id")
     invited = [u for u in dict.fromkeys(body.invite) if u != call.requester.user_id]
+    if len(invited) > MAX_INVITES and call.requester.app_service is None:
+        raise InvalidParam(f"A new room has at most {MAX_INVITES} invites: invite the rest later")
     await call.parts.membership.require_no_blocked(invited)
     room_id = await call.parts.rooms.create(call.requester, body)
     content: JsonObject = {"is_direct": True} if body.is_direct else {}

@@ -31,6 +31,12 @@ class KeyUpload(msgspec.Struct):
     fallback_keys: dict[str, str | dict[str, Any]] | None = None
 
 
+MAX_ONE_TIME_KEYS = 500
+"""Of one device, of all algorithms. Clients keep 50 to 100 here."""
+MAX_FALLBACK_KEYS = 20
+"""One of each algorithm; clients have one."""
+
+
 class DeviceKeys:
     """The keys of local devices."""
 
@@ -61,11 +67,15 @@ class DeviceKeys:
     ) -> None:
         async with self._database.transaction() as connection:
             if one_time_keys:
-                clashes = await one_time_key_store.add(connection, *device, one_time_keys)
+                clashes, count = await one_time_key_store.add(connection, *device, one_time_keys)
                 if clashes:
                     raise UnknownError(f"One time key {clashes[0]} already exists")
+                if count > MAX_ONE_TIME_KEYS:
+                    raise InvalidParam(f"A device has at most {MAX_ONE_TIME_KEYS} one-time keys")
             if fallback_keys:
-                await one_time_key_store.put_fallback(connection, *device, fallback_keys)
+                count = await one_time_key_store.put_fallback(connection, *device, fallback_keys)
+                if count > MAX_FALLBACK_KEYS:
+                    raise InvalidParam(f"A device has at most {MAX_FALLBACK_KEYS} fallback keys")
         self._key_counts.changed([device])
 
     async def _publish(self, user_id: str, device_id: str, device_keys: JsonObject) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from homeserver.clock import Clock
-from homeserver.errors import BadJson, Unavailable
+from homeserver.errors import BadJson, InvalidParam, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.identifiers import is_device_id, is_user_id, server_name_of
@@ -24,6 +24,8 @@ from homeserver.stream.changes import ToDeviceChange
 from homeserver.stream.writer import StreamWriter
 
 EVERY_DEVICE = "*"
+MAX_SERVERS = 1000
+"""For whose users one request may be; clients send to at most a few hundred devices at once."""
 SENDERS_REMEMBERED = 5000
 IDS_REMEMBERED = 1000
 """Of each of them; others know no end of ids."""
@@ -65,11 +67,14 @@ class ToDevice:
     ) -> None:
         """Send once: a repeated transaction of the device does nothing.
 
-        Devices that don't exist are passed over. Raises BadJson.
+        Devices that don't exist are passed over. Raises BadJson, InvalidParam.
         """
         for user_id in messages:
             if not is_user_id(user_id):
                 raise BadJson(f"{user_id!r} is not a user id")
+        servers = {server_name_of(user_id) for user_id in messages}
+        if len(servers) > MAX_SERVERS:
+            raise InvalidParam(f"One request can be for users of at most {MAX_SERVERS} servers")
         key = f"{event_type}/{txn_id}"
 
         async def send(transaction: TransactionRow) -> None:
