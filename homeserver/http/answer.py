@@ -52,7 +52,7 @@ class JsonAnswer(StreamResponse):
     """
 
     def __init__(self, body: bytes) -> None:
-        super().__init__()
+        # Not aiohttp's __init__, whose headers and cookies nobody asks for here.
         self._json = body
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter:

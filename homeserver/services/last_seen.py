@@ -36,7 +36,7 @@ class LastSeen:
         if requester.device_id is None:
             return
         device = requester.user_id, requester.device_id
-        self._unwritten[device] = self._clock(), _text(ip), _text(user_agent or "") or None
+        self._unwritten[device] = self._clock(), ip, user_agent
 
     async def flush(self) -> None:
         """Write what is unwritten. If the database is away it stays for the next time."""
@@ -44,7 +44,7 @@ class LastSeen:
         if not unwritten:
             return
         sightings = [
-            Sighting(user_id, device_id, at, ip, user_agent)
+            Sighting(user_id, device_id, at, _text(ip), _text(user_agent or "") or None)
             for (user_id, device_id), (at, ip, user_agent) in unwritten.items()
         ]
         self._unwritten = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 from msgspec import Struct
@@ -43,6 +43,26 @@ class _Syncing(Struct):
 
     open: int = 0
     ended_ts: int = 0
+
+
+class _Visit:
+    """One open sync: a class, since each request enters one and a generator costs more."""
+
+    __slots__ = ("_now", "_syncing")
+
+    def __init__(self, syncing: _Syncing, now: Clock) -> None:
+        self._syncing = syncing
+        self._now = now
+
+    def __enter__(self) -> None:
+        self._syncing.open += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._syncing.open -= 1
+        self._syncing.ended_ts = self._now()
+
+
+_UNSEEN = nullcontext()
 
 
 class Presence:
@@ -94,20 +114,12 @@ class Presence:
             if concerned:
                 self._publish(presence, concerned)
 
-    @contextmanager
-    def syncing(self, user_id: str, state: State) -> Iterator[None]:
+    def syncing(self, user_id: str, state: State) -> AbstractContextManager[None]:
         """While a user's client waits for news, it wants them to be seen in this state."""
         if not self.enabled or state == "offline":
-            yield
-            return
-        syncing = self._syncing.setdefault(user_id, _Syncing())
-        syncing.open += 1
+            return _UNSEEN
         self._seen(self.of(user_id), state)
-        try:
-            yield
-        finally:
-            syncing.open -= 1
-            syncing.ended_ts = self._now()
+        return _Visit(self._syncing.setdefault(user_id, _Syncing()), self._now)
 
     def _seen(self, known: UserPresence, state: State) -> None:
         """A sync doesn't wake somebody who is away; only what they do does."""
