@@ -182,6 +182,19 @@ async def updates_for_server(
     return [Update(*record) for record in records]
 
 
+async def newest_of_devices(connection: Connection, user_ids: Sequence[str]) -> list[Update]:
+    """The newest change of each device of these users, as if it were the first."""
+    records = await connection.fetch(
+        """
+        SELECT max(position), user_id, device_id, 0 FROM device_list_changes
+        WHERE user_id = ANY($1::text[]) AND device_id <> ''
+        GROUP BY user_id, device_id ORDER BY max(position)
+        """,
+        user_ids,
+    )
+    return [Update(*record) for record in records]
+
+
 async def servers_sharing_a_room(connection: Connection, user_ids: Iterable[str]) -> list[str]:
     """The other servers that are in a room with any of these users."""
     records = await connection.fetch(

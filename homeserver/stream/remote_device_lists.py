@@ -5,7 +5,7 @@ Rules of this file:
   in that time, with no update missing, is answered from Postgres; any other is fetched.
 - What a server says of its users is checked for its form; local users are told of each change.
 - A list is fetched once at a time, however many ask for it. An update that arrives meanwhile makes
-  what is being fetched worthless: it may be older.
+  what is being fetched worthless: it may be older. Then it is fetched again.
 server-server-api#device-management
 """
 
@@ -42,6 +42,7 @@ FEDERATION = "/_matrix/federation/v1"
 ONE_BY_ONE = 10
 """Up to so many users of a server are asked for each by themselves, which gives a stream id."""
 RESYNC_SECONDS = 60.0
+MAX_FETCHES = 3
 SIGNING_KEYS = {MASTER: "master_key", SELF_SIGNING: "self_signing_key"}
 
 log = structlog.get_logger()
@@ -118,10 +119,18 @@ class RemoteDeviceLists:
             done.exception()  # who waits for it gets it
 
     async def _fetch_one(self, user_id: str, seconds: float) -> None:
-        position = self._position()
         path = path_to(f"{FEDERATION}/user/devices", user_id)
-        answer = await self._client.get(server_name_of(user_id), path, Terms(seconds=seconds))
-        await self._store([_of_devices(user_id, answer)], position)
+        task = asyncio.current_task()
+        assert task is not None
+        for _ in range(MAX_FETCHES):
+            position = self._position()
+            answer = await self._client.get(server_name_of(user_id), path, Terms(seconds=seconds))
+            if await self._store([_of_devices(user_id, answer)], position):
+                return
+            newer = self._fetching.setdefault(user_id, task)
+            if newer is not task:
+                await asyncio.shield(newer)
+                return
 
     async def _fetch_many(self, user_ids: Sequence[str], seconds: float) -> None:
         position = self._position()
@@ -134,11 +143,12 @@ class RemoteDeviceLists:
         )
         await self._store([_of_query(user_id, answer) for user_id in user_ids], position)
 
-    async def _store(self, fetched: Sequence[_Fetched], position: int) -> None:
+    async def _store(self, fetched: Sequence[_Fetched], position: int) -> bool:
+        """Those lists that no update has made worthless meanwhile; were any left?"""
         task = asyncio.current_task()
         fetched = [f for f in fetched if self._fetching.get(f.user_id) is task]
         if not fetched:
-            return
+            return False
         lists = [RemoteList(f.user_id, f.stream_id, False, position) for f in fetched]
         devices = [device for f in fetched for device in f.devices]
         cross_signing = [key for f in fetched for key in f.cross_signing]
@@ -146,6 +156,7 @@ class RemoteDeviceLists:
             await remote_store.replace(connection, lists, devices)
             if cross_signing:
                 await cross_signing_store.put(connection, cross_signing)
+        return True
 
     async def receive_update(self, origin: str, content: JsonObject) -> None:
         """Take in an `m.device_list_update` EDU. Raises BadJson."""
@@ -156,6 +167,10 @@ class RemoteDeviceLists:
                 (known,) = await remote_store.following(connection, [user_id])
                 standing = await remote_store.get(connection, user_id)
             if not known.is_shared:
+                return
+            if not known.is_fresh and not content.get("prev_id"):
+                # They have come into a room, which our users were told already; or nobody has
+                # asked for the list since they did.
                 return
             if standing is not None:
                 if _follows(content, stream_id, standing):

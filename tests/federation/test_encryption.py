@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from homeserver.json_types import JsonObject
 from tests.federation.conftest import StartServers
+from tests.federation.test_hosted_rooms import device_list_updates
 from tests.federation.test_receiving import joined_room
 from tests.support.client import Client
 from tests.support.encryption import CrossSigner, Device, claim, keys_of, one_time_keys
@@ -102,21 +101,35 @@ async def test_other_servers_hear_of_device_names_if_the_server_tells_them(
 
 async def test_a_device_without_keys_is_told_as_there(server: RunningServer, peer: Peer) -> None:
     alice, _ = await joined_room(server, peer)
-    updates: asyncio.Queue[JsonObject] = asyncio.Queue()
-
-    async def take(request: web.Request) -> web.StreamResponse:
-        for edu in json.loads(await request.read())["edus"]:
-            if edu["edu_type"] == "m.device_list_update":
-                updates.put_nowait(edu["content"])
-        return web.json_response({"pdus": {}})
-
-    peer.answer("PUT", "/_matrix/federation/v1/send/", take)
+    updates = device_list_updates(peer)
     phone = await alice.another_device()
     update = await asyncio.wait_for(updates.get(), 10)
     assert (update["user_id"], update["device_id"]) == (alice.user_id, phone.device_id)
     assert not {"deleted", "keys"} & set(update)
     await phone.post("/logout")
     assert (await asyncio.wait_for(updates.get(), 10))["deleted"] is True
+
+
+async def test_devices_that_change_while_they_are_fetched_are_fetched_again(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    update = {"user_id": room.user_id, "device_id": "NEW", "stream_id": 2, "prev_id": [1]}
+    answers = iter(["OLD", "NEW"])
+
+    async def devices(request: web.Request) -> web.StreamResponse:
+        name = next(answers)
+        if name == "OLD":
+            edu = {"edu_type": "m.device_list_update", "content": update}
+            body = {"origin": peer.server_name, "origin_server_ts": 1, "pdus": [], "edus": [edu]}
+            status, _ = await peer.request("PUT", "/_matrix/federation/v1/send/change", body)
+            assert status == 200
+        keys = {"user_id": room.user_id, "device_id": name, "algorithms": [], "keys": {}}
+        listed = [{"device_id": name, "keys": keys}]
+        return web.json_response({"user_id": room.user_id, "stream_id": 2, "devices": listed})
+
+    peer.answer("GET", "/_matrix/federation/v1/user/devices/", devices)
+    assert list((await keys_of(alice, room.user_id))["devices"]) == ["NEW"]
 
 
 async def test_what_is_known_is_answered_while_the_other_server_is_down(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from homeserver.json_types import JsonObject
 from homeserver.protocol.events import sign_pdu
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.test_gaps import serve, unsent
 from tests.federation.test_receiving import is_shown
 from tests.support.client import Client, refusal
+from tests.support.encryption import Device
 from tests.support.hosted_room import HostedRoom
 from tests.support.peer import Peer
 from tests.support.ports import free_ports
@@ -23,10 +28,25 @@ TOO_LONG_IN_BYTES = "ü" * 200
 
 async def enter(server: RunningServer, room: HostedRoom) -> Client:
     """Alice, who joined the peer's room."""
+    room.peer.answer("PUT", f"{V1}/send/", {"pdus": {}})
     alice = await server.user("alice")
-    await alice.request("POST", f"/join/{room.room_id}", {}, query={"via": room.peer.server_name})
+    await alice.join(room.room_id)
     await alice.sync()
     return alice
+
+
+def device_list_updates(peer: Peer) -> asyncio.Queue[JsonObject]:
+    """The contents of the m.device_list_update EDUs that the peer gets from now on."""
+    updates: asyncio.Queue[JsonObject] = asyncio.Queue()
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        for edu in json.loads(await request.read())["edus"]:
+            if edu["edu_type"] == "m.device_list_update":
+                updates.put_nowait(edu["content"])
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", f"{V1}/send/", take)
+    return updates
 
 
 def left(answer: Any, room_id: str) -> Any:
@@ -112,6 +132,26 @@ async def test_a_room_of_a_version_that_we_lack_is_told_as_such(
     refused_by = await refusal(alice.join(room_id))
     assert (refused_by.status, refused_by.errcode) == (400, "M_INCOMPATIBLE_ROOM_VERSION")
     assert refused_by.body["room_version"] == "org.new"
+
+
+async def test_servers_that_a_user_meets_are_told_of_their_devices(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice = await server.user("alice")
+    await Device(alice).upload()
+    phone = await alice.another_device()
+    updates = device_list_updates(peer)
+    room = HostedRoom(peer)
+    await alice.join(room.room_id)
+    told = [await asyncio.wait_for(updates.get(), 10) for _ in range(2)]
+    assert {update["device_id"] for update in told} == {alice.device_id, phone.device_id}
+    assert [update["prev_id"] for update in told] == [[], []]
+    assert ["keys" in update for update in told] == [True, False]
+
+    await alice.join(HostedRoom(peer).room_id)  # no stranger any more
+    await phone.put(f"/devices/{phone.device_id}", {"display_name": "Phone"})
+    update = await asyncio.wait_for(updates.get(), 10)
+    assert (update["device_id"], update["prev_id"]) == (phone.device_id, [told[-1]["stream_id"]])
 
 
 async def test_a_user_accepts_the_invite_of_a_peer(server: RunningServer, peer: Peer) -> None:

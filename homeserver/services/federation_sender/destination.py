@@ -32,6 +32,9 @@ AGAIN_SECONDS = 5.0
 """After a failure of ours, not theirs."""
 MAX_WAITING = 500
 """Events that wait in memory; a destination with more is behind."""
+MAX_INTRODUCTIONS = 1000
+INTRODUCTIONS_AT_ONCE = 5
+"""Users whose devices are told in one transaction."""
 TERMS = Terms(seconds=60.0, max_bytes=4 * 1024 * 1024, ignore_backoff=True)
 SEND = "/_matrix/federation/v1/send"
 
@@ -65,6 +68,7 @@ class Destination:
         self._stored_changes = 0
         self._means = means
         self._waiting: deque[tuple[int, bytes]] = deque()
+        self._introductions: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._return = asyncio.Event()
         self._is_stopped = False
@@ -94,6 +98,15 @@ class Destination:
         self._stored_changes += 1
         self.wake()
 
+    def introduce(self, user_id: str) -> None:
+        """Tell it the devices of a user of ours, with whom its users share a room from now on.
+
+        In memory only: its users are told by the join itself that they don't know these devices.
+        """
+        if len(self._introductions) < MAX_INTRODUCTIONS:
+            self._introductions[user_id] = None
+        self.wake()
+
     def catch_up_from(self, position: int) -> None:
         """It has been told everything up to this position."""
         self.behind_from = self.lists_from = position
@@ -121,7 +134,11 @@ class Destination:
     @property
     def _has_something(self) -> bool:
         return bool(
-            self._waiting or self.passing or self.has_stored or self.behind_from is not None
+            self._waiting
+            or self._introductions
+            or self.passing
+            or self.has_stored
+            or self.behind_from is not None
         )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -175,9 +192,14 @@ class Destination:
         if self.has_stored:
             stored = await self._means.stored.read(self.name, self.lists_from, upto)
         edus = [] if stored is None else stored.edus
+        users = list(self._introductions)[:INTRODUCTIONS_AT_ONCE]
+        if users:
+            edus += (await self._means.stored.introductions(users))[: MAX_EDUS - len(edus)]
         edus += self.passing.take(self._means.clock(), MAX_EDUS - len(edus))
         if pdus or edus:
             await self._put(pdus, edus)
+        for user_id in users:
+            self._introductions.pop(user_id, None)
         if behind is None:
             for _ in pdus:
                 self._waiting.popleft()

@@ -148,6 +148,9 @@ class FederationSender:
                 self._presence(change)
 
     def _event(self, change: EventChange) -> None:
+        for row in change.memberships:
+            if row.joined_from == row.position and self._is_ours(row.user_id):
+                self._introduce(row.user_id, change.room_id)
         if not change.in_timeline or not self._is_ours(change.stored.sender):
             return
         if change.shown_changes is not None:
@@ -170,6 +173,22 @@ class FederationSender:
             destination = self._destination(server, position - 1)
             if destination is not None:
                 destination.add_event(position, stored.json)
+
+    def _introduce(self, user_id: str, room_id: str) -> None:
+        """ "m.device_list_update EDUs [...] must be sent [...] when that user joins a room which
+        contains servers which are not already receiving updates for that user's device list".
+
+        Rooms that aren't in memory aren't looked at: a server may be told again.
+        """
+        user, room = self._users.peek(user_id), self._rooms.peek(room_id)
+        if user is None or room is None:
+            return
+        others = [self._rooms.peek(other) for other in user.joined_rooms() if other != room_id]
+        strangers = set(room.joined_servers).difference(*(o.joined_servers for o in others if o))
+        for name in strangers:
+            destination = self._destination(name, self._writer.position)
+            if destination is not None:
+                destination.introduce(user_id)
 
     def _typing_changed(self, change: TypingChange) -> None:
         before = self._typing.get(change.room_id, frozenset())

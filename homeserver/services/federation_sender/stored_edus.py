@@ -64,6 +64,16 @@ class StoredEduReader:
             done and len(messages) < TO_DEVICE_AT_ONCE,
         )
 
+    async def introductions(self, user_ids: Sequence[str]) -> list[JsonObject]:
+        """All devices of users, for a server that was told nothing of them: an EDU for each.
+
+        No `prev_id` says that the other server has nothing that they build on.
+        """
+        async with self._database.connection() as connection:
+            updates = await device_list_store.newest_of_devices(connection, user_ids)
+            edus = await self._device_lists(connection, updates)
+        return [one for one in edus if not one["content"].get("deleted")]
+
     async def delete_to_device(self, destination: str, upto: int) -> None:
         """The destination has taken them."""
         async with self._database.connection() as connection:
