@@ -36,6 +36,8 @@ _TEXTS = {
     "m.room.tombstone": ("body", "replacement_room"),
 }
 """Fields that are texts if they are there."""
+_NEEDED = {"m.room.message": ("body", "msgtype")}
+"""Fields that must be there."""
 
 
 def check_content(event_type: str, content: JsonObject) -> None:
@@ -44,6 +46,9 @@ def check_content(event_type: str, content: JsonObject) -> None:
         value = content.get(field)
         if value is not None and not isinstance(value, str):
             raise Rejected(f"`{field}` of {event_type} must be a string")
+    for field in _NEEDED.get(event_type, ()):
+        if content.get(field) is None:
+            raise Rejected(f"{event_type} needs a `{field}`")
     check = _CHECKS.get(event_type)
     if check is not None:
         check(content)

@@ -363,10 +363,18 @@ async def test_third_party_networks(start: Start, service: AppServiceServer) -> 
     server = await start(protocols=["irc"])
     alice = await server.user("alice")
     instance = {"network_id": "libera", "desc": "Libera", "fields": {}}
+    location = {"alias": "#_x_a:hs.test", "protocol": "irc", "fields": {}}
+    protocol = {
+        "user_fields": ["nick"],
+        "location_fields": ["channel"],
+        "icon": "mxc://hs.test/irc",
+        "field_types": {},
+        "instances": [instance],
+    }
     service.third_party = {
-        "protocol/irc": {"user_fields": ["nick"], "instances": [instance]},
+        "protocol/irc": protocol,
         "user/irc?nick=bob": [{"userid": "@_x_bob:hs.test", "protocol": "irc", "fields": {}}],
-        "location?alias=#_x_a:hs.test": [{"alias": "#_x_a:hs.test"}],
+        "location?alias=#_x_a:hs.test": [location],
     }
     protocols = await alice.get("/thirdparty/protocols")
     assert protocols["irc"]["instances"] == [{**instance, "instance_id": "x|libera"}]

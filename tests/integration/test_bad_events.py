@@ -57,12 +57,14 @@ async def test_an_event_is_at_most_65536_bytes_long(server: RunningServer) -> No
     room = quote(await alice.create_room())
     await alice.sync(set_presence="offline")
     path = f"/rooms/{room}/send/m.room.message/"
-    assert await refused(alice, "PUT", path + "1", body={"body": "x" * 65_000}) == (
+    assert await refused(
+        alice, "PUT", path + "1", body={"msgtype": "m.text", "body": "x" * 65_000}
+    ) == (
         413,
         "M_TOO_LARGE",
     )
     await nothing_new(alice)
-    await alice.put(path + "2", {"body": "x" * 60_000})
+    await alice.put(path + "2", {"msgtype": "m.text", "body": "x" * 60_000})
 
 
 async def test_a_body_is_limited_too(start_server: StartServer) -> None:
@@ -154,9 +156,10 @@ async def test_strangers_cannot_send(server: RunningServer) -> None:
     alice, bob = await server.user("alice"), await server.user("bob")
     room = quote(await alice.create_room(preset="public_chat"))
     path = f"/rooms/{room}/send/m.room.message/1"
-    assert await refused(bob, "PUT", path, body={"body": "hi"}) == (403, "M_FORBIDDEN")
+    text = {"msgtype": "m.text", "body": "hi"}
+    assert await refused(bob, "PUT", path, body=text) == (403, "M_FORBIDDEN")
     unknown = f"/rooms/{quote('!unknown:hs.test')}/send/m.room.message/1"
-    status, _ = await refused(bob, "PUT", unknown, body={"body": "hi"})
+    status, _ = await refused(bob, "PUT", unknown, body=text)
     assert status in (403, 404)
 
 

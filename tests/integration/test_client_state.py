@@ -55,7 +55,12 @@ async def test_join_rules_that_mean_nothing_let_nobody_in(server: RunningServer)
 async def test_a_message_has_a_text(server: RunningServer) -> None:
     alice = await server.user("alice")
     room_id = await alice.create_room()
-    for content in ({"body": 3, "msgtype": "m.text"}, {"body": "x", "msgtype": {}}):
+    for content in (
+        {"body": 3, "msgtype": "m.text"},
+        {"body": "x", "msgtype": {}},
+        {"body": "x"},
+        {"msgtype": "m.text"},
+    ):
         assert (await refusal(alice.send(room_id, content))).errcode == "M_BAD_JSON"
 
 

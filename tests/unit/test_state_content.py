@@ -20,6 +20,8 @@ POWER_LEVELS = "m.room.power_levels"
         ("m.room.name", {"name": 3}),
         ("m.room.topic", {"topic": []}),
         ("m.room.message", {"body": 3, "msgtype": "m.text"}),
+        ("m.room.message", {"body": "hello"}),
+        ("m.room.message", {"msgtype": "m.text", "body": None}),
         ("m.room.join_rules", {"join_rule": {}}),
         (POWER_LEVELS, {"ban": "50"}),
         (POWER_LEVELS, {"ban": True}),
@@ -46,7 +48,7 @@ def test_what_no_room_could_make_sense_of_is_refused(event_type: str, content: A
     [
         ("m.room.name", {}),
         ("m.room.name", {"name": None}),
-        ("m.room.message", {}),
+        ("m.room.message", {"body": "", "msgtype": "org.example.odd"}),
         ("org.example", {"name": 3}),
         (POWER_LEVELS, {"users": {"@a:b": -1}, "events": {}, "x": "y"}),
         ("m.room.server_acl", {"allow": ["*"]}),
