@@ -56,6 +56,31 @@ async def between(
     return [(record[0], record[1]) for record in records]
 
 
+async def of_lower_events(connection: Connection, event_ids: Iterable[str], order: int) -> set[str]:
+    """Those of these events that are missing below an order (the lowest events refer to them)."""
+    records = await connection.fetch(
+        """
+        SELECT event_id FROM backward_extremities
+        WHERE event_id = ANY($1::text[]) AND timeline_order < $2
+        """,
+        list(event_ids),
+        order,
+    )
+    return {record[0] for record in records}
+
+
+async def newest(connection: Connection, room_numbers: Iterable[int]) -> dict[int, int]:
+    """Of these rooms, the newest event (its order) that refers to missing ones."""
+    records = await connection.fetch(
+        """
+        SELECT room_number, max(timeline_order) FROM backward_extremities
+        WHERE room_number = ANY($1::bigint[]) GROUP BY room_number
+        """,
+        list(room_numbers),
+    )
+    return {record[0]: record[1] for record in records}
+
+
 async def highest_below(connection: Connection, room_number: int, before: int) -> int | None:
     """The timeline order of the newest event below an order, if there is one."""
     order: int | None = await connection.fetchval(

@@ -73,17 +73,38 @@ async def sent_to(
 ) -> list[tuple[int, PduRow]]:
     """Our events that a server is to have, oldest first, with their positions.
 
-    `span` is our server's name and the positions (after, up to).
+    `span` is our server's name and the positions (after, up to). It has what was said while one
+    of its users was joined, and who of them was removed (or their invite taken back).
     """
     records = await connection.fetch(
         f"""
-        SELECT e.number, {_COLUMNS} FROM events e
-        WHERE {_SENT_BY} AND e.room_number IN (
-            SELECT room_number FROM memberships
+        WITH their_users AS MATERIALIZED (
+            SELECT m.room_number, membership, position,
+                   -- whom we learned of later, when we entered with a part of the members only
+                   CASE WHEN joined_from <= complete_from THEN 0 ELSE coalesce(joined_from, 0) END
+                     AS joined_from,
+                   EXISTS (
+                       SELECT FROM events removal
+                       JOIN events before ON before.number = removal.replaces
+                       WHERE removal.event_id = m.event_id
+                         AND strpos(encode(before.json, 'escape'), '"membership":"join"') > 0
+                   ) AS was_joined
+            FROM memberships m LEFT JOIN partial_rooms USING (room_number)
             WHERE NOT is_local AND substr(user_id, strpos(user_id, ':') + 1) = $4
-              AND (membership = 'join' OR position > $2)
-            UNION SELECT room_number FROM partial_rooms
+              AND (membership = 'join' OR membership IN ('leave', 'ban') AND position > $2)
+        ), stays AS (
+            SELECT room_number,
+                   CASE WHEN membership = 'join' THEN joined_from
+                        WHEN was_joined THEN 0 ELSE position END AS first,
+                   CASE WHEN membership = 'join' THEN $3 ELSE position END AS last
+            FROM their_users
+            UNION ALL SELECT room_number, 0, $3 FROM partial_rooms
             WHERE complete_from IS NULL AND $4 = ANY(servers)
+        )
+        SELECT e.number, {_COLUMNS} FROM events e
+        WHERE {_SENT_BY} AND EXISTS (
+            SELECT FROM stays
+            WHERE stays.room_number = e.room_number AND e.number BETWEEN stays.first AND stays.last
         )
         ORDER BY e.number LIMIT $5
         """,  # noqa: S608 - constants

@@ -1,14 +1,15 @@
-"""History that only other servers have: fetched when somebody reads up to where ours ends.
+"""History that only other servers have: fetched when somebody reads over a place that lacks it.
 
 Rules of this file: an event of the past is judged by its auth events (check 4); it changes no
-state. It gets a place below what refers to it, above what is older.
+state. It gets a place below what refers to it, above what is older. Gaps are filled one by one:
+what is missing below a lower event too is left for that one's turn, or it would stand above it.
 server-server-api#get_matrixfederationv1backfillroomid
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
@@ -23,7 +24,7 @@ from homeserver.protocol.power_levels import power_levels_of
 from homeserver.remote.client import Terms, path_to
 from homeserver.store import backward_extremities as gap_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.events import LOWEST_ORDER, ORDER_STEP, EventRow, Flag
+from homeserver.store.events import ORDER_STEP, EventRow, Flag
 from homeserver.stream.changes import EventChange
 from homeserver.stream.event_sources import CREATE, EventSource
 from homeserver.stream.gaps import Gaps
@@ -38,6 +39,7 @@ AT_LEAST = 100
 MAX_EVENTS = 500
 MAX_SERVERS = 3
 MAX_STARTS = 20
+MAX_GAPS = 3
 AGAIN_MS = 60_000
 """A gap that nobody could fill is not asked about again before that."""
 TERMS = Terms(seconds=20.0, max_bytes=64 * 1024 * 1024)
@@ -72,29 +74,40 @@ class Backfill:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._failed: LruCache[str, int] = LruCache(1000)
 
-    async def more_history(self, room: LiveRoom, order: int, limit: int) -> bool:
-        """Fetch about `limit` events of a room from below an order; were there any?"""
+    async def more_history(
+        self, room: LiveRoom, span: tuple[int, int], limit: int, may_read: Callable[[int], bool]
+    ) -> bool:
+        """Fetch about `limit` events that are missing below the newest event (in a span of orders
+        `after < order <= upto`) that refers to any which may be read; were there any?
+        """
         lock = self._locks.setdefault(room.room_id, asyncio.Lock())
         async with lock:
-            return await self._fill(room, order, limit)
-
-    async def _fill(self, room: LiveRoom, order: int, limit: int) -> bool:
-        async with self._database.connection() as connection:
-            gaps = await gap_store.between(connection, room.number, LOWEST_ORDER, order)
-        now = self._clock()
-        starts = [id_ for id_, _ in gaps if now - (self._failed.get(id_) or 0) > AGAIN_MS]
-        starts = starts[:MAX_STARTS]
-        if not starts:
+            async with self._database.connection() as connection:
+                gaps = await gap_store.between(connection, room.number, *span)
+            now = self._clock()
+            starts: dict[int, list[str]] = {}
+            for event_id, order in gaps:
+                if now - (self._failed.get(event_id) or 0) > AGAIN_MS and may_read(order - 1):
+                    starts.setdefault(order, []).append(event_id)
+            for order in list(starts)[:MAX_GAPS]:
+                event_ids = starts[order][:MAX_STARTS]
+                if await self._fill(room, event_ids, order, max(AT_LEAST, min(limit, MAX_EVENTS))):
+                    return True
+                for event_id in event_ids:
+                    self._failed.put(event_id, now)
             return False
-        wanted = max(AT_LEAST, min(limit, MAX_EVENTS))
+
+    async def _fill(self, room: LiveRoom, starts: Sequence[str], order: int, wanted: int) -> bool:
+        """Fetch what is missing below the event of an order; was there any?"""
         for server in self._servers(room):
-            events = await self._ask(room, server, starts, wanted)
-            if not events:
+            told = await self._ask(room, server, starts, wanted)
+            if not told:
                 continue
-            if await self._take(room, server, events, min(o for _, o in gaps)):
+            async with self._database.connection() as connection:
+                lower = await gap_store.of_lower_events(connection, told, order)
+            events = _connected(starts, {i: e for i, e in told.items() if i not in lower})
+            if events and await self._take(room, server, events, order):
                 return True
-        for event_id in starts:
-            self._failed.put(event_id, now)
         return False
 
     def _servers(self, room: LiveRoom) -> list[str]:
@@ -104,19 +117,19 @@ class Backfill:
 
     async def _ask(
         self, room: LiveRoom, server: str, starts: Sequence[str], limit: int
-    ) -> list[Event]:
-        """The events that lead back from the starts, checked 1 to 3, the newest first."""
+    ) -> dict[str, Event]:
+        """What the server tells of the time before the starts, checked 1 to 3; by event id."""
         query = [*(("v", event_id) for event_id in starts), ("limit", str(limit))]
         path = path_to("/_matrix/federation/v1/backfill", room.room_id, query=query)
         try:
             answer = await self._gaps.client.get(server, path, TERMS)
         except MatrixError as error:
             log.info("no history", room_id=room.room_id, server=server, reason=error.message)
-            return []
+            return {}
         pdus = answer.get("pdus")
         pdus = pdus[:MAX_EVENTS] if isinstance(pdus, list) else []
         verified = await self._gaps.verifier.verify(pdus, room.rules, room.room_id)
-        return _connected(starts, {event.event_id: event for event in verified.events})
+        return {event.event_id: event for event in verified.events}
 
     async def _take(
         self, room: LiveRoom, server: str, events: Sequence[Event], before: int
@@ -225,6 +238,7 @@ class Backfill:
             redacts=_redacts(event, source, auth, create) if accepted else None,
             was_outlier=known is not None,
             missing=tuple(id_ for id_, one in prev if one is None or one.flags & Flag.OUTLIER),
+            gap_order=order,
             fills_gap=True,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
+from homeserver.errors import Unavailable
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY
 from homeserver.store.events import Flag, KnownEvent
@@ -45,7 +46,10 @@ class CatchUp:
     async def receive(
         self, room_id: str, received: Sequence[tuple[str, Event]]
     ) -> dict[str, str | None]:
-        """Events with the servers that sent them; gives by event id what is wrong, or None."""
+        """Events with the servers that sent them; gives by event id what is wrong, or None.
+
+        Raises Unavailable.
+        """
         attempt = 0
         while True:
             room = await self._rooms.get(room_id)
@@ -57,7 +61,7 @@ class CatchUp:
             except RoomGone:
                 attempt += 1
                 if attempt == ATTEMPTS:
-                    raise
+                    raise Unavailable("The room is being read again") from None
 
     async def _receive(
         self, room: LiveRoom, received: Sequence[tuple[str, Event]]

@@ -54,7 +54,8 @@ class EventChange(Struct, frozen=True, eq=False):
     `in_timeline`: followers are told of it (not an outlier, rejected or soft-failed).
     `redacts`: the event id whose redaction this event brings into effect. `was_outlier`: the event
     is in the database already, and now gets its place. `missing`: those of its prev_events that we
-    lack; `fills_gap`: others may have lacked it. `visibility_before`: the history visibility where
+    lack, below its own place or (if it has none) below `gap_order`; `fills_gap`: others may have
+    lacked it. `visibility_before`: the history visibility where
     our history begins with it; `shown_changes`: what it changed in that history, where
     `state_changes` have all that we learned with it.
     """
@@ -73,6 +74,7 @@ class EventChange(Struct, frozen=True, eq=False):
     new_room: RoomRow | None = None
     was_outlier: bool = False
     missing: tuple[str, ...] = ()
+    gap_order: int | None = None
     fills_gap: bool = False
     visibility_before: str | None = None
     shown_changes: tuple[StateChange, ...] | None = None

@@ -4,6 +4,8 @@ Rules of this file:
 - A transaction is answered when all of its PDUs are dealt with, or after `PATIENCE_SECONDS`: what
   isn't done by then is kept in Postgres and dealt with later, after a restart too.
 - A room's queue is worked off in batches by one task, in the order in which the PDUs came.
+- While Postgres is away a transaction is refused, so that its server sends it again; what was
+  acknowledged waits.
 server-server-api#put_matrixfederationv1sendtxnid
 """
 
@@ -19,7 +21,7 @@ import structlog
 from msgspec import Struct, field
 
 from homeserver.clock import Clock
-from homeserver.errors import LimitExceeded, MatrixError
+from homeserver.errors import LimitExceeded, MatrixError, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError
 from homeserver.protocol.events import Event, event_id_of
@@ -34,6 +36,7 @@ from homeserver.stream.verify import Verifier, parse
 
 PATIENCE_SECONDS = 20.0
 BATCH = 200
+AGAIN_SECONDS = 5.0
 MAX_WAITING = 5000
 """PDUs that may wait in one room; more are refused, so that their server sends them later."""
 SERVER_ACL = ("m.room.server_acl", "")
@@ -43,11 +46,16 @@ log = structlog.get_logger(__name__)
 
 
 class Waiting(Struct, eq=False):
-    """A PDU in its room's queue; `done` gives what is wrong with it, or None."""
+    """A PDU in its room's queue.
+
+    `done` gives what is wrong with it, or None; or raises Unavailable. `is_kept`: it is in
+    Postgres, and acknowledged.
+    """
 
     event: Event
     origin: str
     done: asyncio.Future[str | None]
+    is_kept: bool = False
 
 
 class _Queue(Struct, eq=False):
@@ -91,7 +99,8 @@ class Incoming:
     async def take(self, origin: str, pdus: Sequence[Any]) -> dict[str, str | None]:
         """Deal with the PDUs of a transaction: event id -> what is wrong with it, or None.
 
-        PDUs without an event id are left out. Raises LimitExceeded if too many are waiting.
+        PDUs without an event id are left out. Raises LimitExceeded if too many are waiting,
+        Unavailable.
         """
         waiting, outcomes = await self._queue(origin, pdus)
         if waiting:
@@ -100,6 +109,10 @@ class Incoming:
         if late:
             await self._keep(late)
             self._later(late)
+        problems = [w.done.exception() for w in waiting if w.done.done()]
+        for problem in problems:
+            if problem is not None:
+                raise problem
         for one in waiting:
             outcomes[one.event.event_id] = _outcome(one)
         return outcomes
@@ -117,6 +130,8 @@ class Incoming:
         # At once, lest those of one server be looked at before those of another on which they rest.
         verified.sort(key=lambda pair: pair[1].depth)
         waiting = [self._enqueue(origin, event) for origin, event in verified]
+        for one in waiting:
+            one.is_kept = True
         self._later(waiting)
         left = {row.event_id for row in rows}.difference(w.event.event_id for w in waiting)
         if left:
@@ -124,7 +139,10 @@ class Incoming:
                 await received_store.delete(connection, left)
 
     async def take_event(self, origin: str, event: Event) -> str | None:
-        """Deal with one verified event at once: what is wrong with it, or None."""
+        """Deal with one verified event at once: what is wrong with it, or None.
+
+        Raises Unavailable.
+        """
         return await self._enqueue(origin, event).done
 
     async def _queue(
@@ -201,6 +219,9 @@ class Incoming:
                 outcomes = await self._catch_up.receive(
                     room_id, [(w.origin, w.event) for w in batch]
                 )
+            except Unavailable as error:
+                await self._not_now(queue, batch, error)
+                continue
             except MatrixError as error:
                 outcomes = dict.fromkeys((w.event.event_id for w in batch), error.message)
             except Exception:  # one bad event must not end the room's queue
@@ -212,7 +233,22 @@ class Incoming:
                     waiting.done.set_result(outcomes.get(waiting.event.event_id, "Not processed"))
         self._queues.pop(room_id, None)
 
+    async def _not_now(self, queue: _Queue, batch: Sequence[Waiting], error: Unavailable) -> None:
+        """What is acknowledged waits on, the rest is for its server to send again."""
+        kept = [waiting for waiting in batch if waiting.is_kept]
+        for waiting in batch:
+            if not waiting.is_kept:
+                queue.by_id.pop(waiting.event.event_id, None)
+                if not waiting.done.done():
+                    waiting.done.set_exception(error)
+        if kept:
+            queue.waiting.extendleft(reversed(kept))
+            await asyncio.sleep(AGAIN_SECONDS)
+
     async def _keep(self, late: Iterable[Waiting]) -> None:
+        late = list(late)
+        for waiting in late:
+            waiting.is_kept = True
         now = self._clock()
         rows = [
             ReceivedPdu(w.event.event_id, w.event.room_id, w.origin, w.event.json, now)

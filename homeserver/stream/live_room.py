@@ -56,10 +56,12 @@ class TimelineEntry(Struct, frozen=True):
 class LiveRoom(Struct, eq=False):
     """A room held in memory. `timeline_floor`: every event of a higher order is in `timeline`.
 
-    `history_from`: below this order is what we had before we joined anew (or fetched since): no
-    timeline that is told at a stretch goes further back. `entry`: what came of it that we entered
-    with a part of the room's state, if we did. As long as we have no more (`is_partial`), most of
-    the members are missing, and `joined_servers` has the servers that we were told of.
+    `history_from`: below this order is what we had before we joined anew (or fetched since), or
+    before an event whose prev_events we lack: no timeline that is told at a stretch goes further
+    back. It is `LOWEST_ORDER` in a room in which nothing was ever missing. `entry`: what came of it
+    that we entered with a part of the room's state, if we did. As long as we have no more
+    (`is_partial`), most of the members are missing, and `joined_servers` has the servers that we
+    were told of.
     """
 
     room_id: str
@@ -165,8 +167,9 @@ class LiveRoom(Struct, eq=False):
         if change.row.timeline_order is not None:
             shown = change.state_changes
             if change.shown_changes is not None:
-                # Our history begins (again) here: what is older does not lead up to it.
                 shown = change.shown_changes
+            if change.shown_changes is not None or (change.missing and change.in_timeline):
+                # Our history begins (again) here: what is older does not lead up to it.
                 self.timeline.clear()
                 self.history_from = change.row.timeline_order - 1
                 self.timeline_floor = max(self.timeline_floor, self.history_from)

@@ -12,6 +12,7 @@ from immutables import Map
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.relations import AGGREGATED
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
 from homeserver.store import rooms as room_store
@@ -352,6 +353,7 @@ class LiveRooms:
             members[row.room_number][row.user_id] = row
         timelines = await self._read_timelines(connection, numbers)
         starts = await visibility_store.latest_starts(connection, numbers)
+        gaps = await gap_store.newest(connection, numbers)
         rooms = [
             self._live(
                 loaded,
@@ -362,8 +364,9 @@ class LiveRooms:
             for loaded in heads
         ]
         for room in rooms:
-            if room.number in starts:
-                room.history_from = starts[room.number] - 1
+            begins = [found[room.number] for found in (starts, gaps) if room.number in found]
+            if begins:
+                room.history_from = max(begins) - 1
         return rooms
 
     def _live(

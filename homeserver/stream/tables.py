@@ -96,10 +96,10 @@ async def _write_gaps(connection: Connection, changes: Sequence[EventChange]) ->
     if starts:
         await visibility_store.put_starts(connection, starts)
     missing = [
-        (change.row.room_number, event_id, change.row.timeline_order)
+        (change.row.room_number, event_id, order)
         for change in changes
         for event_id in change.missing
-        if change.row.timeline_order is not None
+        if (order := change.row.timeline_order or change.gap_order) is not None
     ]
     if missing:
         await gap_store.put(connection, missing)

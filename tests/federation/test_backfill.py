@@ -76,3 +76,22 @@ async def test_a_day_before_we_joined_is_jumped_to(start_servers: StartServers) 
         assert found == nearest
     context = await bob.get(f"/rooms/{room_id}/context/{wanted}")
     assert context["event"]["content"]["body"] == "long ago"
+
+
+async def test_what_was_said_while_we_were_out_of_the_room(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    expected = []
+    for absence in range(3):
+        await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+        expected.append(f"here {absence}")
+        await bob.send(room_id, expected[-1])
+        await bob.leave(room_id)
+        for number in range(40):
+            expected.append(f"{absence} {number}")
+            await alice.send(room_id, expected[-1])
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    expected.reverse()
+    assert await all_messages(bob, room_id) == expected
+    assert await all_messages(bob, room_id, 100) == expected

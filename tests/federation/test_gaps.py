@@ -92,6 +92,30 @@ async def test_a_gap_is_jumped_over_with_the_state_that_the_peer_tells(
     assert await is_shown(alice, room, after.event_id)
 
 
+async def test_what_was_jumped_over_is_read_in_its_place(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    serve(peer, room, missing_events=False)
+    await room.say("before")
+    await alice.sync()
+    unsent(room, 3)
+    await room.say("after")
+    joined = (await alice.sync())["rooms"]["join"][room.room_id]
+    assert bodies(joined["timeline"]["events"]) == ["after"]
+    assert joined["timeline"]["limited"]
+
+    async def backfill(request: web.Request) -> web.StreamResponse:
+        pdus = [event.pdu for event in room.events.values()]
+        return web.json_response({"pdus": pdus[::-1]})
+
+    peer.answer("GET", f"{V1}/backfill/", backfill)
+    page = await alice.messages(room.room_id)
+    expected = ["after", "unsent 2", "unsent 1", "unsent 0", "before"]
+    assert bodies(page["chunk"]) == expected
+    query = {"from": joined["timeline"]["prev_batch"]}
+    page = await alice.messages(room.room_id, **query)
+    assert bodies(page["chunk"]) == expected[1:]
+
+
 async def test_an_event_whose_past_nobody_tells_is_left_aside(
     server: RunningServer, peer: Peer
 ) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
 
+from homeserver.json_types import JsonObject
 from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.store import federation_positions as position_store
 from tests.federation.conftest import StartServers
+from tests.federation.test_receiving import joined_room
 from tests.support.client import DEADLINE, Client, bodies, timeline
 from tests.support.encryption import Device
+from tests.support.media import eventually
+from tests.support.peer import Peer
 from tests.support.server import RunningServer
+
+SEND = "/_matrix/federation/v1/send/"
 
 
 async def in_one_room(
@@ -84,6 +91,28 @@ async def test_a_server_that_was_down_gets_everything(start_servers: StartServer
     page = await bob.messages(room_id, limit="200")
     expected = {f"message {number}" for number in range(70)}
     assert expected <= set(bodies(page["chunk"]))
+
+
+async def test_a_server_that_was_down_is_not_told_what_came_after_it_was_removed(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    peer.answer("PUT", SEND, {"errcode": "M_UNKNOWN", "error": "down"}, 500)
+    await alice.send(room.room_id, "before")
+    await eventually(lambda: peer.asked(SEND) > 0)
+    await alice.kick(room.room_id, room.user_id)
+    await alice.send(room.room_id, "after")
+    told: list[JsonObject] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        told.extend((await request.json())["pdus"])
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", SEND, take)
+    await room.send()  # it calls us: it is back
+    await eventually(lambda: bool(told))
+    assert [pdu["content"].get("body") for pdu in told] == ["before", None]
+    assert told[1]["content"]["membership"] == "leave"
 
 
 async def test_a_restart_of_ours_loses_nothing(start_servers: StartServers) -> None:

@@ -228,6 +228,15 @@ class Client:
         )
 
 
+async def until(holds: Callable[[], Awaitable[Any]]) -> None:
+    """Asks until the answer is true; fails after DEADLINE seconds."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.1)
+
+
 def timeline(answer: JsonObject, room_id: str, membership: str = "join") -> list[JsonObject]:
     """The room's timeline events in an answer of /sync."""
     room = answer.get("rooms", {}).get(membership, {}).get(room_id, {})

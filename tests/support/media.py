@@ -8,9 +8,10 @@ from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import msgspec
+from aiohttp import content_disposition_filename, parse_content_disposition
 from PIL import Image
 
 from homeserver.json_types import JsonObject
@@ -36,11 +37,8 @@ class Answer:
     @property
     def file_name(self) -> str | None:
         """The name in Content-Disposition, decoded."""
-        disposition = self.headers["Content-Disposition"]
-        if "filename*=utf-8''" in disposition:
-            return unquote(disposition.partition("''")[2])
-        _, _, name = disposition.partition('filename="')
-        return name.rstrip('"') or None
+        _, parameters = parse_content_disposition(self.headers["Content-Disposition"])
+        return content_disposition_filename(parameters) or None
 
     def image(self) -> Image.Image:
         return Image.open(io.BytesIO(self.body))

@@ -95,6 +95,13 @@ class RemoteRoom:
 
     async def send(self, *events: Event | JsonObject) -> JsonObject:
         """Sends events (or raw PDUs) in a transaction: the answer's `pdus`."""
+        status, answer = await self.try_send(*events)
+        assert status == 200, answer
+        results: JsonObject = answer["pdus"]
+        return results
+
+    async def try_send(self, *events: Event | JsonObject) -> tuple[int, JsonObject]:
+        """The status and the whole answer."""
         pdus = [event.pdu if isinstance(event, Event) else event for event in events]
         body = {
             "origin": self.peer.server_name,
@@ -103,10 +110,7 @@ class RemoteRoom:
             "edus": [],
         }
         path = f"{V1}/send/txn{next(self._txn_ids)}"
-        status, answer = await self.peer.request("PUT", path, body)
-        assert status == 200, answer
-        results: JsonObject = answer["pdus"]
-        return results
+        return await self.peer.request("PUT", path, body)
 
     async def say(self, text: str) -> Event:
         """Sends a message and takes it into the peer's view."""

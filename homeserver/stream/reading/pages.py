@@ -8,12 +8,12 @@ a filter that lets little through makes short (even empty) pages with a place to
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
-from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Connection, Database
@@ -31,8 +31,12 @@ MAX_STEPS = 5
 SCANNED_AT_ONCE = 5000
 """How many events a filter may look through in one step."""
 
-MoreHistory = Callable[[LiveRoom, int, int], Awaitable[bool]]
-"""Fetches up to so many events of a room below an order from other servers; were there any?"""
+MAX_FILLS = 3
+
+MayRead = Callable[[int], bool]
+MoreHistory = Callable[[LiveRoom, tuple[int, int], int, MayRead], Awaitable[bool]]
+"""Fetches from other servers up to so many events that are missing below events of a room with
+`after < order <= upto`, if the orders there may be read; were there any?"""
 
 
 class Asked(Struct, frozen=True):
@@ -87,41 +91,36 @@ class Pages:
         if ignored:
             asked = replace(asked, ignored=ignored)
         page = self._from_memory(reader, asked)
-        if page is None:
+        if page is not None:
+            return page
+        page = await self._walk(reader, asked)
+        for _ in range(MAX_FILLS):
+            if not asked.backwards or not await self._is_more_complete(reader, asked, page):
+                break
+            await self._readers.learn_history_again(reader)
             page = await self._walk(reader, asked)
-        if page.end is None and self._may_have_more(reader, asked):
-            return await self._with_more_history(reader, asked, page)
+        else:
+            if asked.backwards and page.end is None:  # there may be more: it is asked for again
+                page.end = order_of(page.events[-1]) if page.events else asked.place
         return page
 
-    def _may_have_more(self, reader: Reader, asked: Asked) -> bool:
-        """Whether others may have what lies before our history, and the reader may see it."""
-        if self.more_history is None or not asked.backwards or asked.to is not None:
+    async def _is_more_complete(self, reader: Reader, asked: Asked, page: Page) -> bool:
+        """Whether something that was missing in the page's stretch is here now."""
+        after = LOWEST_ORDER if page.end is None else page.end
+        if self.more_history is None or reader.room.history_from < max(after, LOWEST_ORDER + 1):
             return False
-        return _sees_all(reader)
-
-    async def _with_more_history(self, reader: Reader, asked: Asked, page: Page) -> Page:
-        """The page ran out of local history: the rest of it, if other servers have more."""
-        assert self.more_history is not None
-        place = order_of(page.events[-1]) if page.events else asked.place
         missing = asked.limit - len(page.events)
-        if not await self.more_history(reader.room, place, missing):
-            return page
-        if missing == 0:
-            return Page(page.events, place)
-        rest = replace(asked, place=place, limit=missing)
-        await self._readers.learn_history_again(reader)
-        further = await self._walk(reader, rest)
-        return Page(page.events + further.events, further.end)
+        span = (after, asked.place)
+        return await self.more_history(reader.room, span, missing, partial(_may_read, reader))
 
     async def fill_before(self, reader: Reader, order: int, limit: int) -> bool:
         """Fetch from other servers what is missing right before the event of an order, if the
         reader may see so far back; was there any?
         """
-        if self.more_history is None or not _sees_all(reader):
+        if self.more_history is None or reader.room.history_from < order - 1:
             return False
-        async with self._database.connection() as connection:
-            gaps = await gap_store.between(connection, reader.room.number, order - 1, order)
-        if not gaps or not await self.more_history(reader.room, order, limit):
+        span = (order - 1, order)
+        if not await self.more_history(reader.room, span, limit, partial(_may_read, reader)):
             return False
         await self._readers.learn_history_again(reader)
         return True
@@ -131,7 +130,7 @@ class Pages:
         if asked.matcher.asks_for_relations:
             return None
         room = reader.room
-        floor = max(room.timeline_floor, reader.certain_from - 1)
+        floor = max(room.timeline_floor, room.history_from, reader.certain_from - 1)
         if not asked.backwards:
             if asked.place <= floor:
                 return None
@@ -219,8 +218,8 @@ class Pages:
         return found, _read_up_to(stretch, found)
 
 
-def _sees_all(reader: Reader) -> bool:
-    return reader.history is None or reader.history.allows(LOWEST_ORDER + 1)
+def _may_read(reader: Reader, order: int) -> bool:
+    return reader.history is None or reader.history.allows(order)
 
 
 def _between(room: LiveRoom, first: int, before: int) -> list[StoredEvent]:
