@@ -13,14 +13,16 @@ ARGS ?=
 # For test-oracle: random rooms to play, and the environment that has Synapse.
 EXAMPLES ?= 200
 ROOMS ?= 240
-# For fuzz: how often each operation is asked, where chance begins, a part of the paths.
+# For soak.
+MINUTES ?= 30
+# For fuzz: how often each operation is asked, where chance begins (for soak too), a part of the paths.
 CASES ?= 50
 SEED ?= 1
 ONLY ?=
 SYNAPSE_VENV ?= .venv-synapse
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-again fuzz test-model test-oracle test-interop lint format unit routes config bench clean
+.PHONY: help run demo test test-again fuzz test-model test-oracle test-interop soak lint format unit routes config bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' \
@@ -48,7 +50,10 @@ test-oracle: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## auth rules and
 	SYNAPSE_PYTHON=$(abspath $(SYNAPSE_VENV))/bin/python ORACLE_ROOMS=$(ROOMS) $(BIN)/python -m pytest tests/oracle $(ARGS)
 
 test-interop: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## federation with a real Synapse
-	SYNAPSE_PYTHON=$(abspath $(SYNAPSE_VENV))/bin/python $(BIN)/python -m pytest tests/interop/test_synapse.py $(ARGS)
+	SYNAPSE_PYTHON=$(abspath $(SYNAPSE_VENV))/bin/python $(BIN)/python -m pytest tests/interop/test_synapse*.py $(ARGS)
+
+soak: $(VENV)/.installed-dev $(SYNAPSE_VENV)/.installed ## two servers of ours and a Synapse, with crashes and partitions; MINUTES=3 SEED=7
+	@SYNAPSE_PYTHON=$(abspath $(SYNAPSE_VENV))/bin/python $(BIN)/python -m soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -84,6 +84,13 @@ class Synapse:
                 self._process.wait()
         self._process = None
 
+    def kill(self) -> None:
+        """As a crash would: SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+
     async def user(self, http: aiohttp.ClientSession) -> Client:
         """A client with a new account."""
         return await Client(http, self.url).register(f"sam{next(self._names)}")
@@ -126,6 +133,9 @@ class Synapse:
             "trusted_key_servers": [],
             "suppress_key_server_warning": True,
             "presence": {"enabled": True},
+            "allow_public_rooms_over_federation": True,
+            "room_list_publication_rules": [{"action": "allow"}],
+            "bcrypt_rounds": 4,
             "federation": {
                 "client_timeout": "10s",
                 "max_short_retry_delay": "1s",

@@ -1,63 +1,26 @@
-"""Against a real Synapse: each flow of federation, in both directions."""
+"""Against a real Synapse, in both directions: membership, history, state, EDUs, a partition."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-
-import pytest
+from typing import Any
 
 from homeserver.json_types import JsonObject
+from tests.interop.conftest import Pair
+from tests.interop.federated import MARKS, invite_in, join_via, meet, talk
 from tests.interop.synapse import Synapse
-from tests.support.client import Client, bodies
+from tests.support.client import Client, bodies, refusal, until
 from tests.support.server import RunningServer
 
-pytestmark = pytest.mark.interop
-
-
-def server_of(client: Client) -> str:
-    return client.user_id.partition(":")[2]
-
-
-async def join_via(client: Client, room_id: str, other: Client) -> None:
-    query = {"via": server_of(other), "server_name": server_of(other)}
-    await client.request("POST", f"/join/{room_id}", {}, query=query)
-
-
-async def meet(host: Client, guest: Client, version: str) -> str:
-    """A public room of the host's that the guest joins; both have synced."""
-    room_id = await host.create_room(preset="public_chat", room_version=version, name="meeting")
-    await host.sync()
-    await join_via(guest, room_id, host)
-    await guest.sync_until(lambda answer: answer.get("rooms", {}).get("join", {}).get(room_id))
-    return room_id
-
-
-async def talk(one: Client, two: Client, room_id: str) -> None:
-    for sender, reader in ((one, two), (two, one), (one, two)):
-        event_id = await sender.send(room_id, f"hello from {sender.user_id}")
-        await reader.sync_until_event(room_id, event_id)
-
-
-@pytest.mark.parametrize("version", ["6", "9", "10", "11", "12"])
-async def test_we_join_a_room_of_synapse_and_talk(alice: Client, sam: Client, version: str) -> None:
-    room_id = await meet(sam, alice, version)
-    assert (await alice.state(room_id, "m.room.name"))["name"] == "meeting"
-    await talk(alice, sam, room_id)
-
-
-@pytest.mark.parametrize("version", ["6", "9", "10", "11", "12"])
-async def test_synapse_joins_our_room_and_talks(alice: Client, sam: Client, version: str) -> None:
-    room_id = await meet(alice, sam, version)
-    assert (await sam.state(room_id, "m.room.name"))["name"] == "meeting"
-    await talk(sam, alice, room_id)
+pytestmark = MARKS
 
 
 async def test_invites_go_both_ways(alice: Client, sam: Client) -> None:
     for inviter, invited in ((alice, sam), (sam, alice)):
         room_id = await inviter.create_room(name="private")
         await inviter.invite(room_id, invited.user_id)
-        invite = await invited.sync_until(partial(_invite, room_id))
+        invite = await invited.sync_until(partial(invite_in, room_id))
         assert "private" in str(invite)
         await invited.join(room_id)
         await talk(inviter, invited, room_id)
@@ -67,10 +30,46 @@ async def test_an_invite_is_rejected_both_ways(alice: Client, sam: Client) -> No
     for inviter, invited in ((alice, sam), (sam, alice)):
         room_id = await inviter.create_room()
         await inviter.invite(room_id, invited.user_id)
-        await invited.sync_until(partial(_invite, room_id))
+        await invited.sync_until(partial(invite_in, room_id))
         await invited.leave(room_id)
         member = await inviter.state(room_id, "m.room.member", invited.user_id)
         assert member["membership"] == "leave"
+
+
+async def test_an_invite_is_taken_back_both_ways(alice: Client, sam: Client) -> None:
+    for inviter, invited in ((alice, sam), (sam, alice)):
+        room_id = await inviter.create_room()
+        await inviter.invite(room_id, invited.user_id)
+        await invited.sync_until(partial(invite_in, room_id))
+        await inviter.kick(room_id, invited.user_id)
+        await invited.sync_until(partial(left_in, room_id))
+        assert (await refusal(invited.join(room_id))).status in (403, 404)
+
+
+async def test_who_leaves_comes_back(alice: Client, sam: Client) -> None:
+    for host, guest in ((alice, sam), (sam, alice)):
+        room_id = await meet(host, guest, "11")
+        await guest.leave(room_id)
+        await host.sync_until(partial(membership_in, room_id, guest.user_id, "leave"))
+        for number in range(5):
+            await host.send(room_id, f"meanwhile {number}")
+        await join_via(guest, room_id, host)
+        await talk(guest, host, room_id)
+        assert "meanwhile 0" in await texts(guest, room_id, upto="meanwhile 0")
+
+
+async def test_who_is_kicked_or_banned_both_ways(alice: Client, sam: Client) -> None:
+    for host, guest in ((alice, sam), (sam, alice)):
+        room_id = await meet(host, guest, "11")
+        await host.kick(room_id, guest.user_id)
+        await guest.sync_until(partial(left_in, room_id))
+        await join_via(guest, room_id, host)
+        await host.ban(room_id, guest.user_id)
+        await guest.sync_until(partial(left_in, room_id))
+        assert (await refusal(join_via(guest, room_id, host))).status == 403
+        await host.post(f"/rooms/{room_id}/unban", {"user_id": guest.user_id})
+        await join_via(guest, room_id, host)
+        await talk(host, guest, room_id)
 
 
 async def test_history_is_read_across(alice: Client, sam: Client) -> None:
@@ -79,32 +78,55 @@ async def test_history_is_read_across(alice: Client, sam: Client) -> None:
         for number in range(30):
             await host.send(room_id, f"{number}")
         await join_via(guest, room_id, host)
-        texts: list[str] = []
-        query = {"limit": "50"}
-        for _ in range(10):
-            page = await guest.messages(room_id, **query)
-            texts += bodies(page["chunk"])
-            if "end" not in page or "0" in texts:
-                break
-            query["from"] = page["end"]
-        assert texts == [f"{number}" for number in reversed(range(30))]
+        expected = [f"{number}" for number in reversed(range(30))]
+        assert await texts(guest, room_id, upto="0") == expected
 
 
-async def test_state_and_redactions(alice: Client, sam: Client) -> None:
-    room_id = await meet(alice, sam, "11")
-    power = await alice.state(room_id, "m.room.power_levels")
-    power["users"][sam.user_id] = 100
-    event_id = await alice.set_state(room_id, "m.room.power_levels", power)
-    await sam.sync_until_event(room_id, event_id)
-    topic = await sam.set_state(room_id, "m.room.topic", {"topic": "by sam"})
-    await alice.sync_until_event(room_id, topic)
-    assert await alice.state(room_id, "m.room.topic") == {"topic": "by sam"}
-    for sender, other in ((alice, sam), (sam, alice)):
-        secret = await sender.send(room_id, "secret")
-        await other.sync_until_event(room_id, secret)
-        redaction = await other.redact(room_id, secret)
-        await sender.sync_until_event(room_id, redaction)
-        assert (await sender.event(room_id, secret))["content"] == {}
+async def test_a_moment_is_found_across(alice: Client, sam: Client) -> None:
+    for host, guest in ((alice, sam), (sam, alice)):
+        room_id = await host.create_room(preset="public_chat")
+        event_id = await host.send(room_id, "long ago")
+        sent = await host.event(room_id, event_id)
+        for number in range(30):
+            await host.send(room_id, f"{number}")
+        await join_via(guest, room_id, host)
+        path = f"/_matrix/client/v1/rooms/{room_id}/timestamp_to_event"
+        found = await guest.get(path, ts=str(sent["origin_server_ts"]), dir="f")
+        assert found["event_id"] == event_id
+        assert (await guest.get(f"/rooms/{room_id}/context/{event_id}"))["event"]["content"] == (
+            sent["content"]
+        )
+
+
+async def test_state_of_both_sides(alice: Client, sam: Client) -> None:
+    for host, guest in ((alice, sam), (sam, alice)):
+        room_id = await meet(host, guest, "11")
+        power = await host.state(room_id, "m.room.power_levels")
+        power["users"][guest.user_id] = 100
+        event_id = await host.set_state(room_id, "m.room.power_levels", power)
+        await guest.sync_until_event(room_id, event_id)
+        topic = await guest.set_state(room_id, "m.room.topic", {"topic": "by the guest"})
+        await host.sync_until_event(room_id, topic)
+        assert (await host.state(room_id, "m.room.topic"))["topic"] == "by the guest"
+
+
+async def test_redactions_in_both_forms(pair: Pair) -> None:
+    async def play(alice: Client, sam: Client, version: str) -> None:
+        levels = {"redact": 0}
+        room_id = await meet(alice, sam, version, power_level_content_override=levels)
+        for sender, other in ((alice, sam), (sam, alice)):
+            for redactor, reader in ((other, sender), (sender, other)):
+                secret = await sender.send(room_id, "secret")
+                await other.sync_until_event(room_id, secret)
+                redaction = await redactor.redact(room_id, secret, reason="why")
+                shown = await reader.sync_until_event(room_id, redaction)
+                assert shown["content"]["reason"] == "why"
+                for client in (sender, other):
+                    assert (await client.event(room_id, secret))["content"] == {}
+
+    async with asyncio.TaskGroup() as group:
+        for version in ("10", "11", "12"):
+            group.create_task(play(*await pair(), version))
 
 
 async def test_typing_receipts_and_presence(alice: Client, sam: Client) -> None:
@@ -114,63 +136,25 @@ async def test_typing_receipts_and_presence(alice: Client, sam: Client) -> None:
     for doer, watcher in ((sam, alice), (alice, sam)):
         path = f"/rooms/{room_id}/typing/{doer.user_id}"
         await doer.put(path, {"typing": True, "timeout": 20_000})
-        await watcher.sync_until(partial(_ephemeral, room_id, "m.typing", doer.user_id))
-        await doer.post(f"/rooms/{room_id}/receipt/m.read/{event_id}")
-        await watcher.sync_until(partial(_ephemeral, room_id, "m.receipt", doer.user_id))
-        await doer.put(
-            f"/presence/{doer.user_id}/status", {"presence": "online", "status_msg": "x"}
+        await watcher.sync_until(partial(ephemeral_in, room_id, "m.typing", doer.user_id))
+        await doer.post(f"/rooms/{room_id}/receipt/m.read/{event_id}", {"thread_id": "main"})
+        receipt = await watcher.sync_until(
+            partial(ephemeral_in, room_id, "m.receipt", doer.user_id)
         )
-        await watcher.sync_until(partial(_presence, doer.user_id))
+        assert receipt["content"][event_id]["m.read"][doer.user_id]["thread_id"] == "main"
+        status = {"presence": "online", "status_msg": "having tea"}
+        await doer.put(f"/presence/{doer.user_id}/status", status)
+        await watcher.sync_until(partial(presence_in, doer.user_id, "having tea"))
 
 
-async def test_keys_and_messages_to_devices(alice: Client, sam: Client) -> None:
-    await meet(alice, sam, "11")
+async def test_profiles(alice: Client, sam: Client) -> None:
     for one, other in ((alice, sam), (sam, alice)):
-        keys = {f"ed25519:{one.device_id}": "A" * 43, f"curve25519:{one.device_id}": "B" * 43}
-        device_keys = {
-            "user_id": one.user_id,
-            "device_id": one.device_id,
-            "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
-            "keys": keys,
-            "signatures": {one.user_id: {f"ed25519:{one.device_id}": "C" * 86}},
-        }
-        one_time = {"signed_curve25519:AAAA": {"key": "D" * 43, "signatures": {}}}
-        await one.post("/keys/upload", {"device_keys": device_keys, "one_time_keys": one_time})
-        await other.sync_until(partial(_changed, one.user_id))
-        answer = await other.post("/keys/query", {"device_keys": {one.user_id: []}})
-        assert answer["device_keys"][one.user_id][one.device_id]["keys"] == keys
-        claim = {one.user_id: {one.device_id: "signed_curve25519"}}
-        answer = await other.post("/keys/claim", {"one_time_keys": claim})
-        assert "signed_curve25519:AAAA" in answer["one_time_keys"][one.user_id][one.device_id]
-        message = {one.user_id: {one.device_id: {"secret": 1}}}
-        await other.put("/sendToDevice/m.test/interop", {"messages": message})
-        [event] = await one.sync_until(lambda answer: answer.get("to_device", {}).get("events"))
-        assert event["content"] == {"secret": 1}
-
-
-async def test_a_restricted_room_both_ways(alice: Client, sam: Client) -> None:
-    for host, guest in ((alice, sam), (sam, alice)):
-        space = await host.create_room(preset="public_chat")
-        allow = [{"type": "m.room_membership", "room_id": space}]
-        content = {"join_rule": "restricted", "allow": allow}
-        rule = {"type": "m.room.join_rules", "content": content}
-        room_id = await host.create_room(initial_state=[rule], room_version="11")
-        await join_via(guest, space, host)
-        await join_via(guest, room_id, host)
-        await talk(host, guest, room_id)
-
-
-async def test_knocking_both_ways(alice: Client, sam: Client) -> None:
-    rule = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
-    for host, guest in ((alice, sam), (sam, alice)):
-        room_id = await host.create_room(initial_state=[rule], room_version="11")
-        query = {"via": server_of(host), "server_name": server_of(host)}
-        await guest.request("POST", f"/knock/{room_id}", {}, query=query)
-        member = await host.state(room_id, "m.room.member", guest.user_id)
-        assert member["membership"] == "knock"
-        await host.invite(room_id, guest.user_id)
-        await guest.sync_until(partial(_invite, room_id))
-        await guest.join(room_id)
+        room_id = await meet(one, other, "11")
+        await one.put(f"/profile/{one.user_id}/displayname", {"displayname": "Somebody"})
+        assert (await other.get(f"/profile/{one.user_id}"))["displayname"] == "Somebody"
+        await other.sync_until(partial(membership_in, room_id, one.user_id, "join"))
+        member = await other.state(room_id, "m.room.member", one.user_id)
+        assert member["displayname"] == "Somebody"
 
 
 async def test_a_partition_heals(
@@ -190,48 +174,59 @@ async def test_a_partition_heals(
     last = [await alice.send(room_id, "ours again"), await sam.send(room_id, "theirs again")]
     await alice.sync_until_event(room_id, last[1])
     await sam.sync_until_event(room_id, last[0])
-    await asyncio.sleep(1.0)
-    states = [
-        {event["event_id"] for event in await client.get(f"/rooms/{room_id}/state")}
-        for client in (alice, sam)
-    ]
-    assert states[0] == states[1]
     expected = {f"{side} {number}" for side in ("ours", "theirs") for number in range(20)}
-    for client in (alice, sam):
-        page = await client.messages(room_id, limit="100")
-        assert expected <= set(bodies(page["chunk"]))
+
+    async def is_healed() -> bool:
+        heard = [set(await texts(client, room_id, upto="ours 0")) for client in (alice, sam)]
+        states = [await state_ids(client, room_id) for client in (alice, sam)]
+        return states[0] == states[1] and all(expected <= each for each in heard)
+
+    await until(is_healed)
 
 
-async def test_queries(alice: Client, sam: Client) -> None:
-    for one, other in ((alice, sam), (sam, alice)):
-        await one.put(f"/profile/{one.user_id}/displayname", {"displayname": "Somebody"})
-        localpart = one.user_id[1:].partition(":")[0]
-        profile = await other.get(f"/profile/{one.user_id}")
-        assert profile["displayname"] == "Somebody"
-        room_id = await one.create_room(
-            preset="public_chat", room_alias_name=f"hall-{localpart}", name="hall"
-        )
-        alias = f"%23hall-{localpart}:{server_of(one)}"
-        found = await other.get(f"/directory/room/{alias}")
-        assert found["room_id"] == room_id
-        assert server_of(one) in found["servers"]
+async def state_ids(client: Client, room_id: str) -> set[str]:
+    return {event["event_id"] for event in await client.get(f"/rooms/{room_id}/state")}
 
 
-def _invite(room_id: str, answer: JsonObject) -> JsonObject | None:
-    invite: JsonObject | None = answer.get("rooms", {}).get("invite", {}).get(room_id)
-    return invite
+async def texts(client: Client, room_id: str, upto: str) -> list[str]:
+    """The messages back to this one, or to the room's beginning, the newest first."""
+    found: list[str] = []
+    query = {"limit": "50"}
+    for _ in range(10):
+        page = await client.messages(room_id, **query)
+        found += bodies(page["chunk"])
+        if "end" not in page or upto in found:
+            break
+        query["from"] = page["end"]
+    return found
 
 
-def _presence(user_id: str, answer: JsonObject) -> bool:
+def left_in(room_id: str, answer: JsonObject) -> bool:
+    return room_id in answer.get("rooms", {}).get("leave", {})
+
+
+def membership_in(room_id: str, user_id: str, membership: str, answer: JsonObject) -> bool:
+    room = answer.get("rooms", {}).get("join", {}).get(room_id, {})
+    events = [*room.get("state", {}).get("events", []), *room.get("timeline", {}).get("events", [])]
+    return any(
+        event.get("state_key") == user_id and event["content"].get("membership") == membership
+        for event in events
+    )
+
+
+def presence_in(user_id: str, status_msg: str, answer: JsonObject) -> bool:
     events = answer.get("presence", {}).get("events", [])
-    return any(event["sender"] == user_id for event in events)
+    return any(
+        event["sender"] == user_id and event["content"].get("status_msg") == status_msg
+        for event in events
+    )
 
 
-def _changed(user_id: str, answer: JsonObject) -> bool:
-    return user_id in answer.get("device_lists", {}).get("changed", [])
-
-
-def _ephemeral(room_id: str, event_type: str, text: str, answer: JsonObject) -> bool:
+def ephemeral_in(room_id: str, event_type: str, text: str, answer: JsonObject) -> Any:
+    """The event of the type in whose content the text is."""
     room = answer.get("rooms", {}).get("join", {}).get(room_id, {})
     events = room.get("ephemeral", {}).get("events", [])
-    return any(event["type"] == event_type and text in str(event["content"]) for event in events)
+    for event in events:
+        if event["type"] == event_type and text in str(event["content"]):
+            return event
+    return None
