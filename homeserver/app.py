@@ -256,7 +256,7 @@ async def _stream(
     )
     stream = stream_core.build(database, config.caches, signer, defaults)
     await stream.start()
-    stack.push_async_callback(stream.writer.stop)
+    stack.push_async_callback(stream.stop)
     _background(stack, stream.inboxes.run)
     aftermath = Aftermath(database, stream, forget_on_leave=config.rooms.forget_on_leave)
     stream.writer.on_publish(aftermath.published)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -30,6 +30,9 @@ class LruCache(Generic[Key, Value]):
         self._entries.move_to_end(key)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
+
+    def values(self) -> Iterable[Value]:
+        return self._entries.values()
 
     def discard(self, key: Key) -> None:
         self._entries.pop(key, None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from msgspec import Struct
 
 from homeserver.clock import now_ms
 from homeserver.config import Caches
+from homeserver.errors import Unavailable
 from homeserver.histogram import Histogram
 from homeserver.protocol.push_defaults import Defaults
 from homeserver.protocol.signatures import Signer
@@ -85,6 +88,13 @@ class StreamCore(Struct, frozen=True):
         """Take the writer lock; from here on memory knows what happens."""
         await self.writer.start()
         self.rooms.changed_floor = self.device_list_log.floor = self.writer.position
+        await self.typing.begin()
+
+    async def stop(self) -> None:
+        """Write down what memory holds, then end the writer: it drains."""
+        with suppress(Unavailable):
+            await self.typing.end()
+        await self.writer.stop()
 
     def close_long_polls(self) -> None:
         """The server ends: whoever sleeps is answered now, and nobody falls asleep again."""
@@ -143,7 +153,7 @@ def build(database: Database, caches: Caches, signer: Signer, defaults: Defaults
         sync=sync,
         sliding_sync=build_sliding(ground, extensions),
         presence=presence,
-        typing=Typing(writer),
+        typing=Typing(database, rooms, writer),
         reading=reading_rooms.build(database, rooms, writer, bundles, now_ms),
         ignored_users=ignored_users,
         inboxes=inboxes,

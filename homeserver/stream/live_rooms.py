@@ -269,6 +269,10 @@ class LiveRooms:
         else:
             room.typing, room.typing_position = change.user_ids, change.position
 
+    def typed_in_since(self, since: int) -> list[str]:
+        """The rooms in which somebody began or ceased to type after a position, as is known."""
+        return [c.room_id for c in self._typing.values() if c.position > since]
+
     async def load_receipts(self, rooms: Iterable[LiveRoom]) -> None:
         """Make `receipts_since` answer for these rooms; at most one query."""
         wanted = [room for room in rooms if not room.receipts_loaded]

@@ -183,6 +183,7 @@ class Sync:
             changed.update(r for r, _ in self._rooms.changed_since(since) if r in rooms)
         else:
             changed.update(await self._changed_in_database(user, since))
+            changed.update(r for r in self._rooms.typed_in_since(since) if r in user.rooms)
         return [room_id for room_id in changed if user.rooms[room_id].membership == "join"]
 
     async def _changed_in_database(self, user: LiveUser, since: int) -> list[str]:

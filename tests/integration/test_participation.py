@@ -125,6 +125,34 @@ async def test_typing_is_shown_and_ends_by_itself(server: RunningServer) -> None
     assert content["user_ids"] == []
 
 
+def typing(answer: Any, room_id: str) -> list[str] | None:
+    """Who types in a room, if the answer says anything of it."""
+    content = ephemeral(answer, room_id, "m.typing")
+    return None if content is None else content["user_ids"]
+
+
+async def test_nobody_types_any_more_after_a_restart(server: RunningServer) -> None:
+    alice, bob, room_id = await two_in_a_room(server)
+    path = f"/rooms/{quote(room_id)}/typing/{quote(alice.user_id)}"
+    await bob.sync()
+    await alice.put(path, {"typing": True, "timeout": 100_000})
+    assert typing(await bob.sync(), room_id) == [alice.user_id]
+
+    await server.restart()
+    for client in (alice, bob):
+        server.moved(client)
+
+    assert typing(await bob.sync(), room_id) == []
+    assert typing(await bob.sync(), room_id) is None
+    old = bob.next_batch
+    await server.restart()
+    for client in (alice, bob):
+        server.moved(client)
+    await alice.put(path, {"typing": True, "timeout": 100_000})
+    bob.next_batch = old
+    assert typing(await bob.sync(), room_id) == [alice.user_id]
+
+
 async def test_typing_for_somebody_else_is_forbidden(server: RunningServer) -> None:
     alice, bob, room_id = await two_in_a_room(server)
     path = f"/rooms/{quote(room_id)}/typing/{quote(bob.user_id)}"
