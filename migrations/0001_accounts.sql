@@ -11,7 +11,7 @@ CREATE TABLE accounts (
     is_suspended boolean NOT NULL DEFAULT false,  -- client-server-api#account-suspension
     is_locked boolean NOT NULL DEFAULT false,     -- client-server-api#account-locking
     is_deactivated boolean NOT NULL DEFAULT false, -- for ever: the user id is not given out again
-    is_erased boolean NOT NULL DEFAULT false      -- asked, when deactivating, to be erased
+    erased_at bigint                 -- stream position at which they were erased, as they asked when deactivating
 );
 
 CREATE TABLE devices (

@@ -56,6 +56,17 @@ def redacted_client_json(
     `redacted_because` when serving the redacted event to clients."
     client-server-api#redactions
     """
+    because = b'"redacted_because":' + redacted_because
+    fragment = because + b"," + unsigned if unsigned else because
+    return _join(_pruned(pdu, rules), event_id, fragment)
+
+
+def pruned_client_json(pdu: bytes, event_id: str, rules: RoomVersion) -> bytes:
+    """The same of an event that nobody redacted, whose content this reader may not see."""
+    return _join(_pruned(pdu, rules), event_id, b"")
+
+
+def _pruned(pdu: bytes, rules: RoomVersion) -> _Pdu:
     parts = _decode(pdu)
     content = redact_content(msgspec.json.decode(parts.type), _content(parts), rules)
     parts.content = Raw(encode_pdu(content, rules))
@@ -63,8 +74,7 @@ def redacted_client_json(
         parts.redacts = Raw(_encode(content["redacts"]))
     else:
         parts.redacts = _ABSENT
-    because = b'"redacted_because":' + redacted_because
-    return _join(parts, event_id, because + b"," + unsigned if unsigned else because)
+    return parts
 
 
 def _place_redacts(parts: _Pdu, rules: RoomVersion) -> None:

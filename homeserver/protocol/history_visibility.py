@@ -9,7 +9,7 @@ query. client-server-api#room-history-visibility
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -25,6 +25,7 @@ _VISIBILITIES: dict[Any, Visibility] = {
     "joined": "joined",
 }
 _BEGINNING = -(2**63)
+_NOBODY: Mapping[str, int] = {}
 
 
 def visibility_of(content: JsonObject | None) -> Visibility:
@@ -91,15 +92,21 @@ class VisibleHistory:
     events that are asked about.
     """
 
-    __slots__ = ("_memberships", "_positions", "_starts", "_visible", "left_at")
+    __slots__ = ("_erased", "_memberships", "_positions", "_starts", "_visible", "left_at")
 
     def __init__(
         self,
         changes: Sequence[Change],
         visibility: Visibility = "shared",
         membership: str = "leave",
+        *,
+        erased: Mapping[str, int] = _NOBODY,
     ) -> None:
-        """`changes` in ascending order; `visibility` and `membership` are what held before them."""
+        """`changes` in ascending order; `visibility` and `membership` are what held before them.
+
+        `erased`: the positions from which on the events of users are shown redacted.
+        """
+        self._erased = erased
         joins = [change.position for change in changes if change.membership == "join"]
         last_join = joins[-1] if joins else _BEGINNING
         self._positions = [_BEGINNING]
@@ -144,6 +151,19 @@ class VisibleHistory:
     def allows(self, position: int) -> bool:
         """May the reader see the event at this position?"""
         return self._visible[bisect_right(self._starts, position) - 1]
+
+    def is_erased(self, sender: str, position: int) -> bool:
+        """Is the event of a user who was erased to be shown redacted?
+
+        "[...] any users (or servers) which join the room after the erasure request are served
+        redacted copies of the events sent by this account. Users which had visibility on those
+        events prior to the erasure are still able to see unredacted copies."
+        client-server-api#account-deactivation
+        """
+        since = self._erased.get(sender)
+        if since is None:
+            return False
+        return "join" not in (self.membership_at(position), self.membership_at(since))
 
     def ranges(self) -> list[tuple[int, int]]:
         """The visible ranges of positions, ascending, both ends included, for use in a query."""

@@ -146,7 +146,7 @@ class Accounts:
     async def deactivate(self, user_id: str, erase: bool) -> None:
         """End the account for ever; all that hang on it are told."""
         async with self._database.transaction() as connection:
-            await accounts.deactivate(connection, user_id, erase)
+            await accounts.deactivate(connection, user_id)
             await threepids.delete_all(connection, user_id)
         self._observers.on_changed(user_id)
         for told in self._observers.on_deactivated:

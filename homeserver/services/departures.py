@@ -26,12 +26,17 @@ class Departures:
         self._database = database
         self._users = stream.users
         self._sender = stream.sender
+        self._rooms = stream.rooms
+        self._writer = stream.writer
 
     async def account_ended(self, user_id: str, erase: bool) -> None:
-        """Leave every room, reject every invite; if asked to `erase`, forget what isn't an event.
+        """Leave every room, reject every invite; if asked to `erase`, forget what isn't an event,
+        and have those who come later see the events redacted.
 
         "The server should additionally erase any non-event data associated with the user"
         """
+        if erase:
+            await self._rooms.erase(user_id, self._writer.position)
         user = await self._users.get(user_id)
         present = [room_id for room_id, row in user.rooms.items() if row.membership in PRESENT]
         for room_id in present:

@@ -107,7 +107,7 @@ class Search:
     def __init__(self, stream: StreamCore) -> None:
         self._stream = stream
         self._reading = stream.reading
-        visibility = Visibility(stream.reading.database)
+        visibility = Visibility(stream.reading.database, stream.rooms)
         self._many_rooms = ManyRooms(stream.reading, stream.users, visibility)
 
     async def search(

@@ -7,7 +7,7 @@ server-server-api#backfilling-and-retrieving-missing-events, #retrieving-events
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -197,7 +197,8 @@ class ServedHistory:
         self, connection: Connection, origin: str, room: LiveRoom, rows: Iterable[PduRow]
     ) -> list[Raw]:
         history = await self._history(connection, origin, room)
-        return [served(_pruned(row, history), room.rules) for row in rows]
+        erased = self._rooms.erased
+        return [served(_pruned(row, history, erased), room.rules) for row in rows]
 
     async def _history(
         self, connection: Connection, origin: str, room: LiveRoom
@@ -216,9 +217,16 @@ async def pdu_auth_chain(connection: Connection, event_id: str) -> list[str]:
     return [id_ for id_ in chain if id_ != event_id]
 
 
-def _pruned(row: PduRow, history: ServerHistory | None) -> PduRow:
-    """State is always told: a server needs it to take part."""
-    if history is None or row.state_key is not None or history.allows(row.timeline_order):
+def _pruned(row: PduRow, history: ServerHistory | None, erased: Container[str]) -> PduRow:
+    """State is always told: a server needs it to take part.
+
+    Events of `erased` users aren't told any more: "Erasure means that any users (or servers) which
+    join the room after the erasure request are served redacted copies". Those that were there
+    before have been sent the events; who asks for them has lost them.
+    """
+    if row.state_key is not None:
+        return row
+    if row.sender not in erased and (history is None or history.allows(row.timeline_order)):
         return row
     return replace(row, is_redacted=True)
 

@@ -29,7 +29,7 @@ class Account(Struct, frozen=True):
     is_suspended: bool = False
     is_locked: bool = False
     is_deactivated: bool = False
-    is_erased: bool = False
+    erased_at: int | None = None
 
 
 _COLUMNS = ", ".join(Account.__struct_fields__)
@@ -109,14 +109,26 @@ async def set_flag(connection: Connection, user_id: str, flag: Flag, value: bool
     await connection.execute(_FLAG_UPDATES[flag], user_id, value)
 
 
-async def deactivate(connection: Connection, user_id: str, erase: bool) -> None:
+async def deactivate(connection: Connection, user_id: str) -> None:
     """End the account for ever; the row stays, so that the user id isn't given out again."""
     await connection.execute(
         """
-        UPDATE accounts
-        SET is_deactivated = true, password_hash = NULL, is_erased = is_erased OR $2
-        WHERE user_id = $1
+        UPDATE accounts SET is_deactivated = true, password_hash = NULL WHERE user_id = $1
         """,
         user_id,
-        erase,
     )
+
+
+async def erase(connection: Connection, user_id: str, position: int) -> None:
+    """From this stream position on the user is erased."""
+    await connection.execute(
+        "UPDATE accounts SET erased_at = $2 WHERE user_id = $1", user_id, position
+    )
+
+
+async def erased(connection: Connection) -> dict[str, int]:
+    """All users who are erased, and since which stream position."""
+    rows = await connection.fetch(
+        "SELECT user_id, erased_at FROM accounts WHERE erased_at IS NOT NULL"
+    )
+    return {row[0]: row[1] for row in rows}

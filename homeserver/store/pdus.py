@@ -16,6 +16,7 @@ class PduRow(Struct, frozen=True):
     room_number: int
     type: str
     state_key: str | None
+    sender: str
     json: bytes
     flags: int
     state_group: int | None
@@ -24,7 +25,7 @@ class PduRow(Struct, frozen=True):
 
 
 _COLUMNS = (
-    "event_id, room_number, type, state_key, json, flags, state_group, timeline_order, "
+    "event_id, room_number, type, state_key, sender, json, flags, state_group, timeline_order, "
     "redacted_by IS NOT NULL"
 )
 

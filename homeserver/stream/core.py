@@ -87,6 +87,7 @@ class StreamCore(Struct, frozen=True):
     async def start(self) -> None:
         """Take the writer lock; from here on memory knows what happens."""
         await self.writer.start()
+        await self.rooms.learn_erased()
         self.rooms.changed_floor = self.device_list_log.floor = self.writer.position
         await self.typing.begin()
 

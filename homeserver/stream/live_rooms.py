@@ -12,6 +12,7 @@ from immutables import Map
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.relations import AGGREGATED
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.store import accounts as account_store
 from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import receipts as receipt_store
@@ -77,6 +78,8 @@ class LiveRooms:
         # Never stored, so what a room that is let go would forget.
         self._typing: LruCache[str, TypingChange] = LruCache(TYPING_ROOMS)
         self.relations_seen = 0
+        self.erased: dict[str, int] = {}
+        """Users who are erased, and the timeline order from which on they are."""
         self._receipts_lock = asyncio.Lock()
         self._numbering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -123,6 +126,18 @@ class LiveRooms:
             found |= {r: self._rooms[r] for r in missing if r in self._rooms and r not in found}
             missing = [room_id for room_id in missing if room_id not in found]
         return found
+
+    async def learn_erased(self) -> None:
+        """Who is erased, at the server's start."""
+        async with self._database.connection() as connection:
+            erased = await account_store.erased(connection)
+        self.erased |= {user_id: at * ORDER_STEP for user_id, at in erased.items()}
+
+    async def erase(self, user_id: str, position: int) -> None:
+        """Who comes to see a user's events after this position sees them redacted."""
+        async with self._database.connection() as connection:
+            await account_store.erase(connection, user_id, position)
+        self.erased[user_id] = position * ORDER_STEP
 
     def add(self, room: LiveRoom) -> None:
         """Take in a room that is just being made."""

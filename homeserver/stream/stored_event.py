@@ -8,11 +8,13 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.client_events import (
     age,
     client_json,
+    pruned_client_json,
     redacted_client_json,
     replaced_state,
     with_unsigned,
 )
 from homeserver.protocol.events import Event, stored_event
+from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.store.events import EventRow, Flag, TransactionRow
@@ -110,6 +112,16 @@ class StoredEvent:
         """The client form for those who may not see the content of what this event replaced."""
         only_id = replaced_state(self.replaces_id, None) if self.replaces_id else b""
         return self._encode(only_id)
+
+    def client_for(self, history: VisibleHistory | None, order: int) -> bytes:
+        """The client form for a reader: pruned if its sender was erased before they came.
+
+        State is shown as it is: without it the room would not be what it is.
+        """
+        hidden = history is not None and history.is_erased(self.sender, order)
+        if not hidden or self.state_key is not None or self.redaction is not None:
+            return self.client
+        return pruned_client_json(self.json, self.event_id, self.rules)
 
     def replace(self, replaced: StoredEvent) -> None:
         """Say which state event this one replaced (again, if that one was redacted meanwhile)."""

@@ -20,13 +20,15 @@ from homeserver.store import visibility as visibility_store
 from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP
 from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_rooms import LiveRooms
 
 
 class Visibility:
     """Answers for many rooms of one user at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rooms: LiveRooms) -> None:
         self._database = database
+        self._erased = rooms.erased
 
     def sees_from(self, room: LiveRoom, user_id: str) -> int | None:
         """The timeline order from which on the user, now joined, sees everything as a member."""
@@ -59,7 +61,9 @@ class Visibility:
             found.append(Change(start.timeline_order - 1, visibility=visibility))
             found.sort(key=lambda change: change.position)
         return {
-            room_id: VisibleHistory(found, _first(found) if room_id in begun else "shared")
+            room_id: VisibleHistory(
+                found, _first(found) if room_id in begun else "shared", erased=self._erased
+            )
             for room_id, found in changes.items()
         }
 

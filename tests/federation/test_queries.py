@@ -8,7 +8,7 @@ import pytest
 
 from tests.federation.conftest import StartServers
 from tests.federation.test_receiving import joined_room
-from tests.support.client import Refused, refusal
+from tests.support.client import PASSWORD, Refused, refusal
 from tests.support.peer import Peer
 from tests.support.remote_room import RemoteRoom
 from tests.support.server import RunningServer
@@ -111,6 +111,26 @@ async def test_what_a_server_may_not_see_is_redacted(server: RunningServer, peer
     for event_id, content in ((secret, {}), (shown, {"msgtype": "m.text", "body": "hello"})):
         _, answer = await peer.request("GET", f"{V1}/event/{quote(event_id, '')}")
         assert answer["pdus"][0]["content"] == content
+
+
+async def test_events_of_erased_users_are_served_redacted(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    bob = await server.user("bob")  # the server stays in the room
+    await bob.join(room.room_id)
+    event_id = await alice.send(room.room_id, "secret")
+    path = f"{V1}/event/{quote(event_id, '')}"
+    _, answer = await peer.request("GET", path)
+    assert answer["pdus"][0]["content"]["body"] == "secret"
+    password = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD,
+    }
+    await alice.post("/account/deactivate", {"auth": password, "erase": True})
+    _, answer = await peer.request("GET", path)
+    assert answer["pdus"][0]["content"] == {}
 
 
 async def test_backfill_and_missing_events(server: RunningServer, peer: Peer) -> None:

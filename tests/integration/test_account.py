@@ -147,6 +147,28 @@ async def test_erasing_forgets_the_profile(server: RunningServer, erase: bool) -
         assert await bob.get(path) == {"displayname": "Alice"}
 
 
+async def test_who_comes_after_an_erasure_sees_the_events_redacted(server: RunningServer) -> None:
+    alice, bob, carol = [await server.user(name) for name in ("alice", "bob", "carol")]
+    room_id = await alice.create_room(preset="public_chat", name="kept")
+    event_id = await alice.send(room_id, "secret")
+    await bob.join(room_id)
+    await alice.post("/account/deactivate", {"auth": by_password(), "erase": True})
+    await carol.join(room_id)
+    for _ in range(2):
+        for client, content in ((bob, {"msgtype": "m.text", "body": "secret"}), (carol, {})):
+            assert (await client.event(room_id, event_id))["content"] == content
+            page = await client.messages(room_id, dir="f")
+            [shown] = [e for e in page["chunk"] if e["event_id"] == event_id]
+            assert shown["content"] == content
+            answer = await client.get("/sync")
+            [shown] = [e for e in timeline(answer, room_id) if e["event_id"] == event_id]
+            assert shown["content"] == content
+            assert (await client.state(room_id, "m.room.name")) == {"name": "kept"}
+        await server.restart()
+        server.moved(bob)
+        server.moved(carol)
+
+
 async def test_deactivating_needs_the_password(server: RunningServer) -> None:
     alice = await server.user("alice")
     assert (await refusal(alice.post("/account/deactivate"))).status == 401

@@ -78,7 +78,10 @@ class ClientForms:
         """ "`prev_content` [...] is only returned if [...] the client has permission to see the
         previous content" """
         if stored.replaces is None:
-            return stored.client
+            order = stored.order
+            if order is None or order >= reader.certain_from:
+                return stored.client
+            return stored.client_for(reader.history, order)
         order = self._replaced_order(stored)
         if order is None or order >= reader.certain_from:
             return stored.client

@@ -69,7 +69,7 @@ def build(
     database: Database, rooms: LiveRooms, writer: StreamWriter, bundles: Bundles, now: Clock
 ) -> Reading:
     """Reading over what the stream core holds."""
-    readers = Readers(rooms, Visibility(database))
+    readers = Readers(rooms, Visibility(database, rooms))
     return Reading(
         database=database,
         rooms=rooms,

@@ -54,7 +54,7 @@ class LeftRooms:
         self._database = database
         self._rooms = rooms
         self._state = StateHistory(database)
-        self._visibility = Visibility(database)
+        self._visibility = Visibility(database, rooms)
 
     async def read(
         self,
@@ -146,7 +146,8 @@ def _timeline_object(
     def event(stored: StoredEvent) -> bytes:
         was = membership(history.membership_at(order_of(stored)))
         return with_unsigned(
-            stored.client, age(max(0, request.now - stored.origin_server_ts)) + b"," + was
+            stored.client_for(history, order_of(stored)),
+            age(max(0, request.now - stored.origin_server_ts)) + b"," + was,
         )
 
     events = [event(stored) for stored in timeline.events]

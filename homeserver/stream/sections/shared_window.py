@@ -148,5 +148,5 @@ def _event(
 def _client(stored: StoredEvent, history: VisibleHistory | None) -> bytes:
     """Without `prev_content` if the user may not see the event that was replaced."""
     if history is None or stored.replaces is None or history.allows(stored.replaces * ORDER_STEP):
-        return stored.client
+        return stored.client_for(history, order_of(stored))
     return stored.client_without_previous()

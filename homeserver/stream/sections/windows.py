@@ -48,7 +48,7 @@ class Windows:
     ) -> None:
         self.database = database
         self._rooms = rooms
-        self._visibility = Visibility(database)
+        self._visibility = Visibility(database, rooms)
         self._bundles = bundles
         self.ignored = ignored
 
