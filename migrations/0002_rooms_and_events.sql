@@ -27,7 +27,8 @@ CREATE TABLE events (
     number           bigint PRIMARY KEY,
     room_number      bigint NOT NULL,
     timeline_order   bigint,             -- place in the room's timeline: number * 65536 for live events, smaller (also
-                                         -- negative) for history fetched later; null for outliers, rejected, soft-failed
+                                         -- negative) for history fetched later; null for outliers, rejected, soft-failed,
+                                         -- hidden
     event_id         text COLLATE "C" NOT NULL UNIQUE,
     type             text COLLATE "C" NOT NULL,
     state_key        text COLLATE "C",

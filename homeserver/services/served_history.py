@@ -7,6 +7,7 @@ server-server-api#backfilling-and-retrieving-missing-events, #retrieving-events
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Container, Iterable, Sequence
 
 import msgspec
@@ -100,11 +101,49 @@ class ServedHistory:
     ) -> list[Raw]:
         """The events and what came before them, at most `limit`. Raises NotFound, Forbidden."""
         room = await self._room(origin, room_id)
+        limit = max(1, min(limit, MAX_BACKFILL))
         async with self._database.connection() as connection:
-            rows = await pdu_store.history(
-                connection, room.number, starts, max(1, min(limit, MAX_BACKFILL))
-            )
+            near = await pdu_store.history(connection, room.number, starts, limit)
+            known = {row.event_id: row for row in near}
+            # What isn't in the timeline (soft-failed, hidden) is known by those who refer to it.
+            cited = {id_ for row in near for id_ in _prev_events(row)}
+            known |= await pdu_store.by_ids(connection, cited.union(starts) - known.keys())
+            rows = await self._preceding(connection, room, known, starts, limit)
             return await self._visible(connection, origin, room, rows)
+
+    async def _preceding(
+        self,
+        connection: Connection,
+        room: LiveRoom,
+        known: dict[str, PduRow],
+        starts: Sequence[str],
+        limit: int,
+    ) -> list[PduRow]:
+        """The starts and what leads to them by prev_events, the deepest first.
+
+        "soft failed events are returned in /backfill [...] only if the requests include events
+        referencing the soft failed events"
+        """
+        seen = set(starts)
+        waiting = [(-_decode_links(known[i].json).depth, i) for i in seen if i in known]
+        heapq.heapify(waiting)
+        found: list[PduRow] = []
+        while waiting and len(found) < limit:
+            row = known[heapq.heappop(waiting)[1]]
+            if row.room_number != room.number or row.flags & Flag.OUTLIER:
+                continue
+            if not row.flags & Flag.REJECTED:
+                found.append(row)
+            fresh = [id_ for id_ in _prev_events(row) if id_ not in seen]
+            seen.update(fresh)
+            unknown = [id_ for id_ in fresh if id_ not in known]
+            if unknown:
+                known |= await pdu_store.by_ids(connection, unknown)
+            for event_id in fresh:
+                if event_id in known:
+                    depth = _decode_links(known[event_id].json).depth
+                    heapq.heappush(waiting, (-depth, event_id))
+        return found
 
     async def missing_events(self, origin: str, room_id: str, asked: MissingEvents) -> list[Raw]:
         """Events between `earliest` and `latest`, both left out, the oldest first."""
@@ -226,7 +265,7 @@ def _pruned(row: PduRow, history: ServerHistory | None, erased: Container[str]) 
     """
     if row.state_key is not None:
         return row
-    if row.sender not in erased and (history is None or history.allows(row.timeline_order)):
+    if row.sender not in erased and (history is None or history.allows(row.place)):
         return row
     return replace(row, is_redacted=True)
 

@@ -16,7 +16,7 @@ async def put(connection: Connection, rows: Sequence[tuple[int, str, int]]) -> N
             AS t (room_number, event_id, timeline_order)
         WHERE NOT EXISTS (
             SELECT FROM events e
-            WHERE e.event_id = t.event_id AND (e.timeline_order IS NOT NULL OR e.flags & 3 <> 0)
+            WHERE e.event_id = t.event_id AND (e.timeline_order IS NOT NULL OR e.flags & 19 <> 0)
         )
         ORDER BY event_id, timeline_order
         ON CONFLICT (event_id) DO UPDATE

@@ -10,7 +10,10 @@ from homeserver.store.database import Connection
 
 
 class PduRow(Struct, frozen=True):
-    """A PDU's bytes and what says how it may be served."""
+    """A PDU's bytes and what says how it may be served.
+
+    `place` is its place in the timeline, even if no client may see it there.
+    """
 
     event_id: str
     room_number: int
@@ -20,14 +23,16 @@ class PduRow(Struct, frozen=True):
     json: bytes
     flags: int
     state_group: int | None
-    timeline_order: int | None
+    place: int | None
     is_redacted: bool
 
 
-_COLUMNS = (
-    "event_id, room_number, type, state_key, sender, json, flags, state_group, timeline_order, "
-    "redacted_by IS NOT NULL"
-)
+_PLACE = """coalesce(timeline_order,
+    CASE WHEN state_group IS NOT NULL AND flags & 4 = 0 THEN number * 65536 END)"""
+"""Where an event is, or would be if it weren't soft-failed or hidden."""
+
+_COLUMNS = f"""event_id, room_number, type, state_key, sender, json, flags, state_group, {_PLACE},
+    redacted_by IS NOT NULL"""
 
 
 async def by_ids(connection: Connection, event_ids: Iterable[str]) -> dict[str, PduRow]:
@@ -42,14 +47,11 @@ async def by_ids(connection: Connection, event_ids: Iterable[str]) -> dict[str, 
 async def history(
     connection: Connection, room_number: int, start_ids: Iterable[str], limit: int
 ) -> list[PduRow]:
-    """Up to `limit` timeline events, from the newest of `start_ids` backwards, the newest first.
-
-    Soft-failed events that are asked for by name are among them.
-    """
+    """Up to `limit` timeline events, from the newest of `start_ids` backwards, the newest first."""
     records = await connection.fetch(
         f"""
         WITH start AS (
-            SELECT max(timeline_order) AS upto FROM events
+            SELECT max({_PLACE}) AS upto FROM events
             WHERE event_id = ANY($2::text[]) AND room_number = $1
         )
         SELECT {_COLUMNS} FROM events, start

@@ -18,21 +18,19 @@ from msgspec import Struct
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, Unavailable
 from homeserver.lru_cache import LruCache
-from homeserver.protocol.auth_rules import StateKey, may_redact
 from homeserver.protocol.events import Event
-from homeserver.protocol.power_levels import power_levels_of
 from homeserver.remote.client import Terms, path_to
 from homeserver.store import backward_extremities as gap_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.events import ORDER_STEP, EventRow, Flag
+from homeserver.store.events import ORDER_STEP, Flag
 from homeserver.stream.changes import EventChange
-from homeserver.stream.event_sources import CREATE, EventSource
+from homeserver.stream.event_sources import EventSource
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.outliers import passes_auth_events
+from homeserver.stream.past_events import Past
 from homeserver.stream.receive import in_order
-from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.redactions import Awaited
 from homeserver.stream.writer import StreamWriter
 
 AT_LEAST = 100
@@ -43,7 +41,6 @@ MAX_GAPS = 3
 AGAIN_MS = 60_000
 """A gap that nobody could fill is not asked about again before that."""
 TERMS = Terms(seconds=20.0, max_bytes=64 * 1024 * 1024)
-POWER_LEVELS: StateKey = ("m.room.power_levels", "")
 
 log = structlog.get_logger(__name__)
 
@@ -162,18 +159,18 @@ class Backfill:
         cited.update(event.redacts for event in events if event.redacts is not None)
         if room.rules.room_id_is_create_event_id:
             cited.add("$" + room.room_id[1:])
-        await source.load(cited)
+        awaited = await Awaited.load(connection, room, [event.event_id for event in events])
+        await source.load([*cited, *awaited.redaction_ids()])
         older = await gap_store.highest_below(connection, room.number, before)
         place = _place_between(older, before, len(events))
         if place is None:
             return []
         if room.dropped:  # meanwhile: what they cite may never have been committed
             raise Unavailable("The room is being read again. Try again in a moment.")
-        return self._judge(room, source, events, place)
+        past = Past(room, source, awaited, self._writer)
+        return self._judge(past, events, place)
 
-    def _judge(
-        self, room: LiveRoom, source: EventSource, events: Sequence[Event], place: _Place
-    ) -> list[EventChange]:
+    def _judge(self, past: Past, events: Sequence[Event], place: _Place) -> list[EventChange]:
         """No await in here: numbers are given out. Older events are judged first."""
         orders = {
             event.event_id: place.before - (index + 1) * place.step
@@ -181,67 +178,14 @@ class Backfill:
         }
         changes = []
         for event in in_order(events):
-            known = source.find(event.event_id)
+            known = past.source.find(event.event_id)
             if known is not None and not known.flags & Flag.OUTLIER:
                 continue
-            auth = [source.find(id_) for id_ in event.auth_events]
+            auth = [past.source.find(id_) for id_ in event.auth_events]
             found = [stored for stored in auth if stored is not None]
-            if len(found) < len(auth):
-                continue
-            change = self._change(room, source, event, found, orders[event.event_id])
-            room.pending[event.event_id] = change.stored
-            source.hold(change.stored)
-            changes.append(change)
+            if len(found) == len(auth):
+                changes += past.changes(event, found, orders[event.event_id])
         return changes
-
-    def _change(
-        self,
-        room: LiveRoom,
-        source: EventSource,
-        event: Event,
-        auth: Sequence[StoredEvent],
-        order: int,
-    ) -> EventChange:
-        known = source.find(event.event_id)
-        create = None
-        if room.rules.room_id_is_create_event_id:
-            create = source.find("$" + room.room_id[1:])
-        accepted = passes_auth_events(event, [stored.event for stored in auth], create)
-        position = self._writer.allocate()
-        row = EventRow(
-            number=position if known is None else known.number,
-            room_number=room.number,
-            timeline_order=order if accepted else None,
-            event_id=event.event_id,
-            type=event.type,
-            state_key=event.state_key,
-            sender=event.sender,
-            origin_server_ts=event.origin_server_ts,
-            state_group=None,
-            replaces=None,
-            auth_events=tuple(stored.number for stored in auth),
-            flags=0 if accepted else int(Flag.REJECTED),
-            redacted_by=None if known is None else known.redacted_by,
-            json=event.json,
-        )
-        stored = StoredEvent(row, room.rules, event if accepted else event.as_rejected())
-        if known is not None:
-            stored.redaction = known.redaction
-        prev = [(id_, source.find(id_)) for id_ in event.prev_events]
-        return EventChange(
-            position=position,
-            room_id=room.room_id,
-            row=row,
-            stored=stored,
-            head=None,
-            in_timeline=False,
-            redacts=_redacts(event, source, auth, create) if accepted else None,
-            was_outlier=known is not None,
-            missing=tuple(id_ for id_, one in prev if one is None or one.flags & Flag.OUTLIER),
-            gap_order=order,
-            fills_gap=True,
-        )
-
 
 def _connected(starts: Iterable[str], events: Mapping[str, Event]) -> list[Event]:
     """The events that are reached from the starts by prev_events, the newest first."""
@@ -261,21 +205,3 @@ def _place_between(older: int | None, before: int, count: int) -> _Place | None:
         return _Place(before // ORDER_STEP * ORDER_STEP, ORDER_STEP)
     step = min(16, (before - older) // (count + 1))
     return _Place(before, step) if step else None
-
-
-def _redacts(
-    event: Event,
-    source: EventSource,
-    auth: Sequence[StoredEvent],
-    create: StoredEvent | None,
-) -> str | None:
-    """What a redaction of the past takes effect on, by the power levels that it cites."""
-    if event.type != "m.room.redaction" or event.redacts is None:
-        return None
-    target = source.find(event.redacts)
-    by_key = {stored.event.key: stored.event for stored in auth}
-    start = by_key.get(CREATE) or (None if create is None else create.event)
-    if target is None or start is None or target.event.room_id != event.room_id:
-        return None
-    power = power_levels_of(event.rules, start, by_key.get(POWER_LEVELS))
-    return event.redacts if may_redact(event, target.event, power) else None

@@ -27,6 +27,7 @@ from homeserver.store.state import CompletedGroup, GroupSize, StateGroupRow, Sta
 from homeserver.store.thread_subscriptions import ThreadSubscriptionRow
 from homeserver.store.to_device import OutgoingRow, ToDeviceRow
 from homeserver.store.to_device import TransactionRow as ToDeviceTransactionRow
+from homeserver.store.waiting_redactions import WaitingRedaction
 
 if TYPE_CHECKING:
     from homeserver.store.events import EventRow
@@ -55,7 +56,8 @@ class EventChange(Struct, frozen=True, eq=False):
     `redacts`: the event id whose redaction this event brings into effect. `was_outlier`: the event
     is in the database already, and now gets its place. `missing`: those of its prev_events that we
     lack, below its own place or (if it has none) below `gap_order`; `fills_gap`: others may have
-    lacked it. `visibility_before`: the history visibility where
+    lacked it. `waits`: a redaction whose target we lack; `awaited_by`: the numbers of those that
+    waited for this event. `visibility_before`: the history visibility where
     our history begins with it; `shown_changes`: what it changed in that history, where
     `state_changes` have all that we learned with it.
     """
@@ -76,6 +78,8 @@ class EventChange(Struct, frozen=True, eq=False):
     missing: tuple[str, ...] = ()
     gap_order: int | None = None
     fills_gap: bool = False
+    waits: WaitingRedaction | None = None
+    awaited_by: tuple[int, ...] = ()
     visibility_before: str | None = None
     shown_changes: tuple[StateChange, ...] | None = None
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from homeserver.errors import BadJson, Forbidden, InvalidParam, TooLarge, UserSuspended
 from homeserver.json_types import JsonObject
-from homeserver.protocol.auth_rules import auth_event_keys, check_event, may_redact
+from homeserver.protocol.auth_rules import auth_event_keys, check_event
 from homeserver.protocol.canonical_json import CanonicalJsonError
 from homeserver.protocol.events import Event, Template, build_event
 from homeserver.protocol.power_levels import power_levels_of
@@ -24,10 +24,10 @@ from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.push_evaluator import parent_of
+from homeserver.stream.redactions import REDACTION, Effect, effect_of
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.stripped_state import STRIPPED_KEYS
 
-REDACTION = "m.room.redaction"
 MAX_PREV_EVENTS = 20
 
 
@@ -156,28 +156,29 @@ class DraftEvents:
         """An event id of ours, for room versions in which it is chosen."""
         return f"${secrets.token_urlsafe(16)}:{self.signer.server_name}"
 
-    def redaction_target(self, room: LiveRoom, event: Event, only_own: bool) -> str | None:
-        """The event id that a redaction takes effect on; raises Forbidden if it may not."""
+    def redaction_effect(self, room: LiveRoom, event: Event, only_own: bool) -> Effect | None:
+        """What a redaction does, None for other events. Raises Forbidden if its sender may not."""
         if event.type != REDACTION or event.redacts is None:
             return None
         target = self.find(room, event.redacts)
         if only_own and (target is None or target.event.sender != event.sender):
             raise UserSuspended("While your account is suspended you may redact only your events")
-        if target is None:
-            return None
-        if target.event.room_id != room.room_id:
+        if target is not None and target.event.room_id != room.room_id:
             raise InvalidParam("The event to redact is in another room")
-        if target.type == "m.room.create":
+        if target is not None and target.type == "m.room.create":
             raise Forbidden("The create event of a room can't be redacted")
         state = {key: s.event for key, s in self._power_state(room).items()}
         create = state["m.room.create", ""]
         power = power_levels_of(room.rules, create, state.get(("m.room.power_levels", "")))
+        effect = effect_of(event, target, power)
+        if target is None:
+            return effect
         # Other servers let a server redact what its own users said: it is ours to see to it that
         # only they themselves do.
         by_right = power.user(event.sender) >= power.redact or target.sender == event.sender
-        if not by_right or not may_redact(event, target.event, power):
+        if not by_right or effect.target is None:
             raise Forbidden("You may redact only your own events here: your power level is too low")
-        return event.redacts
+        return effect
 
     def _power_state(self, room: LiveRoom) -> dict[StateKey, StoredEvent]:
         found = {}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 from msgspec import Struct
 
-from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event, may_redact
+from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY, is_recommended, policy_server_of
 from homeserver.protocol.power_levels import power_levels_of
@@ -23,11 +23,11 @@ from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids
 from homeserver.stream.group_states import GroupState, GroupStates, group_after
 from homeserver.stream.live_room import LiveRoom, State, changed_state
 from homeserver.stream.memberships import MEMBER
+from homeserver.stream.redactions import REDACTION, Effect, effect_of, is_hidden
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.stored_event import StoredEvent
 
 POWER_LEVELS: StateKey = ("m.room.power_levels", "")
-REDACTION = "m.room.redaction"
 
 LEFT_OUT = Flag.REJECTED | Flag.SOFT_FAILED
 MAX_BEHIND = 200
@@ -52,6 +52,7 @@ class Judged(Struct, frozen=True):
 
     `flags` may say rejected or soft-failed. `after` is the state after it, `current` the room's
     over `extremities`, which are those that it leaves. `missing`: its prev_events that we lack.
+    `effect`: what an accepted redaction does.
     """
 
     event: Event
@@ -62,11 +63,16 @@ class Judged(Struct, frozen=True):
     current: State
     extremities: tuple[str, ...]
     missing: tuple[str, ...]
-    redacts: str | None
+    effect: Effect | None
 
     @property
     def is_accepted(self) -> bool:
         return not self.flags & LEFT_OUT
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether clients are told of it."""
+        return self.is_accepted and not self.flags & Flag.HIDDEN
 
 
 class Judge:
@@ -99,6 +105,7 @@ class Judge:
             own = StateChange(event.key, before.state.get(event.key), event.event_id)
             after = changed_state(before.state, (own,))
         current, extremities = head.state, head.forward_extremities
+        effect = None if flags else await self._effect(event, before.state)
         if not flags:
             behind = await self._behind(event)
             left = [id_ for id_ in extremities if id_ not in behind]
@@ -106,14 +113,14 @@ class Judge:
             current = await self._current(left, event, after)
         return Judged(
             event=event,
-            flags=flags,
+            flags=flags | (Flag.HIDDEN if not flags and is_hidden(event, effect) else 0),
             auth=tuple(stored.number for stored in auth),
             before=before,
             after=after,
             current=current,
             extremities=extremities,
             missing=tuple(id_ for id_ in event.prev_events if self._is_missing(id_)),
-            redacts=None if flags else await self._redacts(event, before.state),
+            effect=effect,
         )
 
     async def _behind(self, event: Event) -> set[str]:
@@ -272,15 +279,13 @@ class Judge:
         create = self._source.find(event_id)
         return {} if create is None else {CREATE: create.event}
 
-    async def _redacts(self, event: Event, state: State) -> str | None:
-        """The event that a redaction takes effect on, if it may."""
+    async def _effect(self, event: Event, state: State) -> Effect | None:
+        """What a redaction does; None for other events."""
         if event.type != REDACTION or event.redacts is None:
             return None
         ids = [state[key] for key in (CREATE, POWER_LEVELS) if key in state]
         await self._source.load([event.redacts, *ids])
         target = self._source.find(event.redacts)
         found = {s.event.key: s.event for s in map(self._source.find, ids) if s is not None}
-        if target is None or target.event.room_id != event.room_id or target.type == CREATE[0]:
-            return None
         power = power_levels_of(event.rules, found[CREATE], found.get(POWER_LEVELS))
-        return event.redacts if may_redact(event, target.event, power) else None
+        return effect_of(event, target, power)

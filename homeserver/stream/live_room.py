@@ -25,6 +25,7 @@ from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.receipts import ReceiptRow
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import GroupSize, StateKey
+from homeserver.store.waiting_redactions import WaitingRedaction
 from homeserver.stream.changes import CompletionChange, EventChange, StateChange
 from homeserver.stream.room_unread import READ_TYPES, Reads, UserUnread
 from homeserver.stream.stored_event import StoredEvent
@@ -61,7 +62,8 @@ class LiveRoom(Struct, eq=False):
     back. It is `LOWEST_ORDER` in a room in which nothing was ever missing. `entry`: what came of it
     that we entered with a part of the room's state, if we did. As long as we have no more
     (`is_partial`), most of the members are missing, and `joined_servers` has the servers that we
-    were told of.
+    were told of. `awaits_targets`: redactions wait here for events that we lack;
+    `waiting_redactions` are those of them, by id, that aren't committed yet.
     """
 
     room_id: str
@@ -87,6 +89,8 @@ class LiveRoom(Struct, eq=False):
     typing_position: int = 0
     receipts: OrderedDict[ReceiptKey, ReceiptRow] | None = None
     auth_graph: AuthGraph | None = None
+    awaits_targets: bool = False
+    waiting_redactions: dict[str, WaitingRedaction] = field(default_factory=dict)
     history_from: int = LOWEST_ORDER
     receipts_loaded: bool = False
     reads: dict[str, Reads] = field(default_factory=dict)
@@ -157,6 +161,7 @@ class LiveRoom(Struct, eq=False):
     def apply(self, change: EventChange, timeline_length: int) -> None:
         """Take in a committed event."""
         self.pending.pop(change.stored.event_id, None)
+        self.waiting_redactions.pop(change.stored.event_id, None)
         self.windows.clear()
         if change.state_changes:
             self.state = changed_state(self.state, change.state_changes)

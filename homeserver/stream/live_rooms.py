@@ -19,6 +19,7 @@ from homeserver.store import receipts as receipt_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
 from homeserver.store import visibility as visibility_store
+from homeserver.store import waiting_redactions as waiting_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import ORDER_STEP, Flag
 from homeserver.store.rooms import LoadedHead, MembershipRow
@@ -373,6 +374,7 @@ class LiveRooms:
         timelines = await self._read_timelines(connection, numbers)
         starts = await visibility_store.latest_starts(connection, numbers)
         gaps = await gap_store.newest(connection, numbers)
+        awaiting = await waiting_store.rooms_with_any(connection, numbers)
         rooms = [
             self._live(
                 loaded,
@@ -386,6 +388,7 @@ class LiveRooms:
             begins = [found[room.number] for found in (starts, gaps) if room.number in found]
             if begins:
                 room.history_from = max(begins) - 1
+            room.awaits_targets = room.number in awaiting
         return rooms
 
     def _live(

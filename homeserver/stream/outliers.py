@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event
 from homeserver.protocol.events import Event
@@ -19,6 +20,7 @@ from homeserver.stream.event_sources import CREATE, EventSource
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.receive import in_order
+from homeserver.stream.redactions import Awaited, released
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.take_in import RoomGone
 from homeserver.stream.writer import StreamWriter
@@ -47,10 +49,11 @@ class Outliers:
                 await source.load([event.event_id for event in events])
                 fresh = [e for e in in_order(events) if source.find(e.event_id) is None]
                 cited = {id_ for event in fresh for id_ in event.auth_events}
-                await source.load(cited | _create_ids(fresh))
+                awaited = await Awaited.load(connection, room, [e.event_id for e in fresh])
+                await source.load([*cited, *_create_ids(fresh), *awaited.redaction_ids()])
             if room.dropped:  # meanwhile: what they cite may never have been committed
                 raise RoomGone
-            rows = self._judge(room, source, fresh)
+            rows = self._judge(room, source, fresh, awaited)
             if not rows:
                 return
             change = OutliersChange(rows[-1].number, room.room_id, tuple(rows))
@@ -58,7 +61,7 @@ class Outliers:
         await committed
 
     def _judge(
-        self, room: LiveRoom, source: EventSource, events: Sequence[Event]
+        self, room: LiveRoom, source: EventSource, events: Sequence[Event], awaited: Awaited
     ) -> list[EventRow]:
         """No await in here, up to the submission: the numbers are given out."""
         rows = []
@@ -75,8 +78,13 @@ class Outliers:
             row = outlier_row(
                 event, room.number, self._writer.allocate(), [s.number for s in known], flags
             )
+            # The redaction goes on waiting: it is shown when the event gets a place.
+            hit = released(event, awaited.of(event), source.find).redaction
+            if hit is not None:
+                row = replace(row, redacted_by=hit.number)
             judged = event.as_rejected() if flags & Flag.REJECTED else event
             one = StoredEvent(row, room.rules, judged)
+            one.redaction = hit
             source.hold(one)
             room.pending[one.event_id] = one
             rows.append(row)

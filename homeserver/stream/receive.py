@@ -21,6 +21,7 @@ from homeserver.stream.judge import CannotJudge, Judge
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.push_evaluator import POWER_KEYS, PushEvaluator, parent_of
+from homeserver.stream.redactions import Awaited
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.take_in import Intake, RoomGone
 from homeserver.stream.writer import StreamWriter
@@ -85,6 +86,7 @@ class Receiver:
         intake = Intake(room, source, self._rooms, self._writer, self._server_name)
         outcomes: dict[str, str | None] = {}
         commits = []
+        awaited = await Awaited.load(connection, room, [event.event_id for event in events])
         for event in events:
             known = source.find(event.event_id)
             outcomes[event.event_id] = None
@@ -95,12 +97,12 @@ class Receiver:
             except CannotJudge as problem:
                 outcomes[event.event_id] = LeftAside(str(problem))
                 continue
-            await source.load(_asked_for_push(room, event))
+            waiting = awaited.of(event)
+            await source.load([*_asked_for_push(room, event), *(row.event_id for row in waiting)])
             find = source.find
             await self._push.prepare_thread(room.room_id, event.content, find, connection)
             push = self._push.judge(room, event, find)
-            _, commit = await intake.take_in(judged, known, push)
-            commits.append(commit)
+            commits.append(await intake.take_in(judged, known, push, waiting))
         return outcomes, commits
 
 

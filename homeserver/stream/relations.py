@@ -12,11 +12,11 @@ from homeserver.stream.stored_event import StoredEvent
 
 def relation_row(change: EventChange) -> RelationRow | None:
     """The relation of an event that enters a timeline, if it states one that counts."""
-    if not change.in_timeline or "m.relates_to" not in change.stored.event.content:
-        return None
     row = change.row
+    if row.timeline_order is None or "m.relates_to" not in change.stored.event.content:
+        return None
     relation = stated_relation(change.stored)
-    if relation is None or row.timeline_order is None:
+    if relation is None:
         return None
     return RelationRow(
         number=row.number,

@@ -25,6 +25,7 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.store.events import ORDER_STEP
 from homeserver.store.rooms import RoomRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import Change, EventChange
@@ -34,6 +35,7 @@ from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.push_evaluator import PushEvaluator
+from homeserver.stream.redactions import waiting
 from homeserver.stream.state_groups import EMPTY
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.writer import StreamWriter
@@ -228,6 +230,10 @@ class Sender:
         auth: dict[StateKey, StoredEvent],
         transaction: Transaction | None,
     ) -> EventChange:
-        redacts = self._drafts.redaction_target(room, event, draft.redacts_only_own)
+        effect = self._drafts.redaction_effect(room, event, draft.redacts_only_own)
         number = self._writer.allocate()
-        return self._heads.advance(room, event, number, auth, transaction, redacts)
+        target = None if effect is None else effect.target
+        change = self._heads.advance(room, event, number, auth, transaction, target)
+        # Clients are told at once that one of theirs has redacted what we don't have (yet).
+        waits = waiting(room, event, effect, number, number * ORDER_STEP)
+        return change if waits is None else replace(change, waits=waits)

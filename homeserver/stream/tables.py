@@ -24,6 +24,7 @@ from homeserver.store import state as state_store
 from homeserver.store import thread_subscriptions as thread_subscription_store
 from homeserver.store import to_device as to_device_store
 from homeserver.store import visibility as visibility_store
+from homeserver.store import waiting_redactions as waiting_store
 from homeserver.store.database import Connection
 from homeserver.store.device_lists import DeviceListRow
 from homeserver.store.visibility import VisibilityStart
@@ -57,15 +58,15 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
     new_rooms = [change.new_room for change in changes if change.new_room is not None]
     if new_rooms:
         await room_store.insert(connection, new_rooms)
-    placed = [change.row for change in changes if change.was_outlier]
-    if placed:
-        await event_store.place(connection, placed)
     await event_store.append(
         connection,
         [change.row for change in changes if not change.was_outlier],
         last_heads(changes),
         [change.transaction for change in changes if change.transaction is not None],
     )
+    placed = [change.row for change in changes if change.was_outlier]
+    if placed:
+        await event_store.place(connection, placed)
     await write_facts(connection, changes)
     groups = [group for change in changes for group in change.state_groups]
     if groups:
@@ -74,14 +75,28 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
     if memberships:
         await room_store.put_memberships(connection, memberships)
     await _write_gaps(connection, changes)
-    redactions = [(c.redacts, c.position) for c in changes if c.redacts is not None]
-    if redactions:
-        await event_store.mark_redacted(connection, redactions)
+    redactions = await _write_redactions(connection, changes)
     relations = relation_rows(changes)
     if relations:
         await relation_store.insert(connection, relations)
     if redactions:
-        await relation_store.delete(connection, [event_id for event_id, _ in redactions])
+        await relation_store.delete(connection, redactions)
+
+
+async def _write_redactions(
+    connection: Connection, changes: Sequence[EventChange]
+) -> Sequence[str]:
+    """What is redacted, and what waits to be; gives the events that were hit."""
+    waits = [change.waits for change in changes if change.waits is not None]
+    if waits:
+        await waiting_store.insert(connection, waits)
+    done = [number for change in changes for number in change.awaited_by]
+    if done:
+        await waiting_store.delete(connection, done)
+    redactions = [(c.redacts, c.row.number) for c in changes if c.redacts is not None]
+    if redactions:
+        await event_store.mark_redacted(connection, redactions)
+    return [event_id for event_id, _ in redactions]
 
 
 async def _write_gaps(connection: Connection, changes: Sequence[EventChange]) -> None:
@@ -217,6 +232,8 @@ def is_one_statement(changes: Sequence[Any]) -> bool:
             and not change.missing
             and not change.fills_gap
             and change.visibility_before is None
+            and change.waits is None
+            and not change.awaited_by
             and relation_row(change) is None
             for change in changes
         )

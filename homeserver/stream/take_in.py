@@ -6,6 +6,7 @@ Rules of this file: between giving the event its number and submitting it there 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from homeserver.protocol.events import Event
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow
 from homeserver.store.rooms import MembershipRow
 from homeserver.store.state import StateGroupRow
+from homeserver.store.waiting_redactions import WaitingRedaction
 from homeserver.stream.changes import EventChange, StateChange, bump_position
 from homeserver.stream.event_sources import EventSource
 from homeserver.stream.group_states import GroupState
@@ -21,6 +23,7 @@ from homeserver.stream.live_room import Head, LiveRoom, state_difference
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
 from homeserver.stream.push_evaluator import PushJudgement
+from homeserver.stream.redactions import NOTHING, live_placings, released, waiting
 from homeserver.stream.state_groups import alias, group_of_event, resolved_group
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_state
@@ -49,18 +52,26 @@ class Intake:
         self._server_name = server_name
 
     async def take_in(
-        self, judged: Judged, outlier: StoredEvent | None, push: PushJudgement
-    ) -> tuple[StoredEvent, asyncio.Future[None]]:
+        self,
+        judged: Judged,
+        outlier: StoredEvent | None,
+        push: PushJudgement,
+        awaiting: Sequence[WaitingRedaction],
+    ) -> asyncio.Future[None]:
         """Submit the event; `outlier` is what we have of it already. The future: committed.
 
-        `push` is kept with the event if it gets a place in the timeline. Raises RoomGone.
+        `push` is kept with the event if it gets a place in the timeline. `awaiting` are the
+        redactions that wait for it; they are in memory. Raises RoomGone.
         """
         changes = self._state_changes(judged)
         members = await self._load_members(judged, changes)
         if self._room.dropped:  # meanwhile: its head rests on what was never committed
             raise RoomGone
         building = _Building(self, judged, outlier, changes)
-        building.push = push if judged.is_accepted else PushJudgement()
+        if not judged.flags & Flag.REJECTED:
+            building.released = released(judged.event, awaiting, self._source.find)
+        if judged.is_shown and building.released.redaction is None:
+            building.push = push
         return building.submit(members)
 
     def _state_changes(self, judged: Judged) -> tuple[StateChange, ...]:
@@ -111,8 +122,9 @@ class _Building:
         self._changes = changes
         self._groups: list[StateGroupRow] = []
         self.push = PushJudgement()
+        self.released = NOTHING
 
-    def submit(self, members: dict[str, Event]) -> tuple[StoredEvent, asyncio.Future[None]]:
+    def submit(self, members: dict[str, Event]) -> asyncio.Future[None]:
         judged, room = self._judged, self._room
         event = judged.event
         before = self._before_group()
@@ -129,14 +141,17 @@ class _Building:
             row=self._row(number, position, before.state_group),
             stored=stored,
             head=self._head_row(head, position),
-            in_timeline=judged.is_accepted,
+            in_timeline=judged.is_shown,
             state_changes=self._changes,
             state_groups=tuple(self._groups),
             memberships=memberships,
-            redacts=judged.redacts,
+            redacts=None if judged.effect is None else judged.effect.target,
             was_outlier=self._outlier is not None,
             missing=judged.missing,
             fills_gap=set(event.prev_events) != set(room.head.forward_extremities),
+            gap_order=position * ORDER_STEP if judged.is_accepted else None,
+            waits=waiting(room, event, judged.effect, number, position * ORDER_STEP),
+            awaited_by=self.released.done if judged.is_shown else (),
         )
         room.pending[event.event_id] = stored
         self._source.hold(stored)
@@ -145,7 +160,8 @@ class _Building:
         if room.auth_graph is not None and event.is_state:
             room.auth_graph.add(event.event_id, event.key, event.auth_events)
         room.head = head
-        return stored, self._writer.submit(change)
+        more = live_placings(room, self.released, self._writer) if judged.is_shown else []
+        return self._writer.submit(change, *more)
 
     def _before_group(self) -> GroupState:
         """The group of the state before the event; a new one if no group holds it yet."""
@@ -228,7 +244,7 @@ class _Building:
         return EventRow(
             number=number,
             room_number=self._room.number,
-            timeline_order=position * ORDER_STEP if judged.is_accepted else None,
+            timeline_order=position * ORDER_STEP if judged.is_shown else None,
             event_id=event.event_id,
             type=event.type,
             state_key=event.state_key,
@@ -238,7 +254,7 @@ class _Building:
             replaces=None if replaced is None else replaced.number,
             auth_events=judged.auth,
             flags=int(judged.flags | self._resolved_flag()),
-            redacted_by=None if self._outlier is None else self._outlier.redacted_by,
+            redacted_by=None if self._redaction is None else self._redaction.number,
             json=event.json,
             thread_root=self.push.thread_root,
             push=self.push.outcomes,
@@ -252,9 +268,14 @@ class _Building:
         replaced = self._replaced()
         if replaced is not None:
             stored.replace(replaced)
-        if self._outlier is not None:
-            stored.redaction = self._outlier.redaction
+        stored.redaction = self._redaction
         return stored
+
+    @property
+    def _redaction(self) -> StoredEvent | None:
+        """By which the event is redacted from the start."""
+        known = None if self._outlier is None else self._outlier.redaction
+        return known or self.released.redaction
 
     def _replaced(self) -> StoredEvent | None:
         """The state event whose place in the room's current state the event takes."""
