@@ -25,6 +25,7 @@ from homeserver.services.resync import Resync
 from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.served_history import ServedHistory
 from homeserver.services.spaces import Found, Spaces
+from homeserver.services.third_party_invites import ThirdPartyInvites
 from homeserver.store.database import Database
 from homeserver.stream import inbound as stream_inbound
 from homeserver.stream.core import StreamCore
@@ -57,6 +58,9 @@ def build(ground: Ground) -> FederationParts:
         profiles=RemoteProfiles(remote.client),
         invites=Invites(database, stream, inbound),
         remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),
+        third_party_invites=ThirdPartyInvites(
+            database, stream, inbound, remote.client, sender.forward
+        ),
         published_keys=PublishedKeys(
             database, remote, stream.sender.signer, config.federation.old_signing_keys, now_ms
         ),

@@ -53,6 +53,7 @@ from homeserver.http.federation import keys, queries, transactions, version
 from homeserver.http.federation import media as federation_media
 from homeserver.http.federation import membership as federation_membership
 from homeserver.http.federation import openid as federation_openid
+from homeserver.http.federation import third_party_invites as federation_third_party_invites
 from homeserver.http.media import downloads as media_downloads
 from homeserver.http.media import previews as media_previews
 from homeserver.http.media import uploads as media_uploads
@@ -115,6 +116,7 @@ ROUTES: tuple[Endpoints, ...] = (
     transactions.endpoints,
     federation_events.endpoints,
     federation_membership.endpoints,
+    federation_third_party_invites.endpoints,
     version.endpoints,
     monitoring.health,
     monitoring.metrics,

@@ -51,22 +51,11 @@ class Membership:
         self._restricted = RestrictedJoins(database, stream.rooms)
         self._whole_rooms = stream.whole_rooms
 
-    async def join(
-        self,
-        requester: Requester,
-        room_id: str,
-        content: JsonObject,
-        third_party_signed: JsonObject | None = None,
-    ) -> None:
-        """Join a room. `content` is what the client adds. Raises Forbidden, NotFound.
-
-        `third_party_signed` turns a pending third-party invite into one for this user first.
-        """
+    async def join(self, requester: Requester, room_id: str, content: JsonObject) -> None:
+        """Join a room. `content` is what the client adds. Raises Forbidden, NotFound."""
         room = await self._require(room_id)
         if room.membership_of(requester.user_id) == "join":
             return
-        if third_party_signed is not None:
-            await self._accept_third_party_invite(room, requester.user_id, third_party_signed)
         await self._join(requester, room, content)
 
     async def leave(self, requester: Requester, room_id: str, content: JsonObject) -> None:
@@ -201,27 +190,6 @@ class Membership:
         if room.membership_of(user_id) == "join":
             raise Forbidden("This user is already in the room")
         await self.require_no_blocked([user_id])
-
-    async def _accept_third_party_invite(
-        self, room: LiveRoom, user_id: str, signed: JsonObject
-    ) -> None:
-        """Send the invite that answers an `m.room.third_party_invite`, in its sender's name.
-
-        The auth rules verify the signature. client-server-api#third-party-invites
-        """
-        token = signed.get("token")
-        if not isinstance(token, str) or not isinstance(signed.get("signatures"), dict):
-            raise BadJson("`third_party_signed` needs `mxid`, `sender`, `signatures` and `token`")
-        if signed.get("mxid") != user_id:
-            raise Forbidden("The invite was signed for another user")
-        invite = await state_event(self._rooms, room, "m.room.third_party_invite", token)
-        if invite is None:
-            raise Forbidden("The room has no pending invite with this token")
-        if not self._is_ours(invite.sender):
-            raise Forbidden("The inviter's server has to exchange this invite")
-        display_name = invite.content.get("display_name", "")
-        answered = {"third_party_invite": {"display_name": display_name, "signed": signed}}
-        await self._change(room.room_id, invite.sender, user_id, "invite", answered)
 
     async def _require(self, room_id: str) -> LiveRoom:
         room = await self._rooms.get(room_id)

@@ -59,10 +59,10 @@ async def join_room(call: Call, room_id_or_alias: str, body: JsonObject) -> Json
     room_id, servers = await _resolved(call, room_id_or_alias)
     remote = call.parts.federation.remote_membership
     unable: MatrixError | None = None
+    await _answer_third_party_invite(call, room_id, body)
     if await remote.lets_in(room_id):
         try:
-            signed = _third_party_signed(body)
-            await call.parts.membership.join(call.requester, room_id, _said(body), signed)
+            await call.parts.membership.join(call.requester, room_id, _said(body))
             return {"room_id": room_id}
         except (UnableToAuthoriseJoin, UnableToGrantJoin) as error:
             unable = error  # another server of the room may be able to
@@ -157,11 +157,17 @@ async def _resolved(call: Call, room_id_or_alias: str) -> tuple[str, list[str]]:
     return room_id_or_alias, servers
 
 
-def _third_party_signed(body: JsonObject) -> JsonObject | None:
+async def _answer_third_party_invite(call: Call, room_id: str, body: JsonObject) -> None:
+    """With `third_party_signed` a pending third-party invite becomes one for this user first."""
     signed = body.get("third_party_signed")
-    if signed is not None and not isinstance(signed, dict):
+    if signed is None:
+        return
+    if not isinstance(signed, dict):
         raise BadJson("`third_party_signed` must be an object")
-    return signed
+    user_id = call.requester.user_id
+    room = await call.parts.stream.rooms.get(room_id)
+    if room is None or room.membership_of(user_id) != "join":
+        await call.parts.federation.third_party_invites.accept(room_id, user_id, signed)
 
 
 def _said(body: JsonObject) -> JsonObject:

@@ -13,6 +13,7 @@ from homeserver.services.remote_profiles import RemoteProfiles
 from homeserver.services.resident import Resident
 from homeserver.services.resync import Resync
 from homeserver.services.served_history import ServedHistory
+from homeserver.services.third_party_invites import ThirdPartyInvites
 from homeserver.stream.inbound import Inbound
 
 
@@ -29,3 +30,4 @@ class FederationParts(Struct, frozen=True):
     history: ServedHistory
     invites: Invites
     remote_membership: RemoteMembership
+    third_party_invites: ThirdPartyInvites
