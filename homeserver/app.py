@@ -243,6 +243,7 @@ async def _federation(ground: Ground, stack: AsyncExitStack) -> FederationParts:
     await federation.sender.start()
     stack.push_async_callback(federation.sender.stop)
     _background(stack, federation.sender.run)
+    _background(stack, federation.inbound.extremities.run)
     return federation
 
 

@@ -33,7 +33,7 @@ class Flag:
     SOFT_FAILED: Final = 2
     OUTLIER: Final = 4
     RESOLVED: Final = 8  # the room's current state changed by more than this event's own key
-    HIDDEN: Final = 16  # accepted, but no client is told: a redaction that hits nothing (yet)
+    HIDDEN: Final = 16  # accepted, but no client is told (stream.hidden_events)
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):

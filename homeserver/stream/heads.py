@@ -47,7 +47,9 @@ class Heads:
             stored.replace(replaced)
         room.pending[event.event_id] = stored
         head = replace(
-            before, forward_extremities=(event.event_id,), depth=max(before.depth, event.depth)
+            before,
+            forward_extremities=_extremities(before, event),
+            depth=max(before.depth, event.depth),
         )
         change = EventChange(
             position=number,
@@ -157,3 +159,11 @@ class Heads:
         ids = (room.head.state.get(key) for key in wanted)
         found = [self._drafts.find(room, event_id) for event_id in ids if event_id is not None]
         return stripped_state([*(s.event for s in found if s is not None), event])
+
+
+def _extremities(before: Head, event: Event) -> tuple[str, ...]:
+    """The event, and what it doesn't refer to because it may not refer to more."""
+    if len(before.forward_extremities) <= len(event.prev_events):
+        return (event.event_id,)
+    left = (id_ for id_ in before.forward_extremities if id_ not in event.prev_events)
+    return (*left, event.event_id)

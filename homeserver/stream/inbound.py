@@ -12,6 +12,7 @@ from homeserver.stream.catch_up import CatchUp
 from homeserver.stream.completion import Completion
 from homeserver.stream.core import StreamCore
 from homeserver.stream.enter_room import RoomEntry
+from homeserver.stream.extremities import Extremities
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.incoming import Incoming
 from homeserver.stream.outliers import Outliers
@@ -23,7 +24,8 @@ from homeserver.stream.whole_state import WholeStates
 
 
 class Inbound(Struct, frozen=True):
-    """What `build` joins. `incoming` is to be started before the server listens."""
+    """What `build` joins. `incoming` is to be started before the server listens, `extremities` is
+    to be run."""
 
     verifier: Verifier
     outliers: Outliers
@@ -34,6 +36,7 @@ class Inbound(Struct, frozen=True):
     outside: OutsideMemberships
     whole_states: WholeStates
     completion: Completion
+    extremities: Extremities
 
 
 def build(
@@ -49,6 +52,9 @@ def build(
     stream.sender.policy_servers = policy_servers
     catch_up = CatchUp(rooms, gaps, receiver, policy_servers, stream.whole_rooms)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
+    extremities = Extremities(rooms, stream.sender, incoming, clock)
+    writer.on_publish(extremities.published)
+    stream.sender.merge_extremities = extremities.merge
     entry = RoomEntry(database, rooms, writer, verifier, server_name)
     outside = OutsideMemberships(database, rooms, writer, verifier)
     backfill = Backfill(database, rooms, writer, gaps, clock)
@@ -63,4 +69,5 @@ def build(
         outside=outside,
         whole_states=WholeStates(database, rooms, gaps),
         completion=Completion(database, rooms, writer, server_name, clock),
+        extremities=extremities,
     )

@@ -21,9 +21,10 @@ from homeserver.store.events import Flag
 from homeserver.stream.changes import StateChange
 from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids
 from homeserver.stream.group_states import GroupState, GroupStates, group_after
+from homeserver.stream.hidden_events import is_hidden
 from homeserver.stream.live_room import LiveRoom, State, changed_state
 from homeserver.stream.memberships import MEMBER
-from homeserver.stream.redactions import REDACTION, Effect, effect_of, is_hidden
+from homeserver.stream.redactions import REDACTION, Effect, effect_of
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.stored_event import StoredEvent
 

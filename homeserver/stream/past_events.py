@@ -17,6 +17,7 @@ from homeserver.protocol.power_levels import power_levels_of
 from homeserver.store.events import EventRow, Flag
 from homeserver.stream.changes import EventChange
 from homeserver.stream.event_sources import CREATE, EventSource
+from homeserver.stream.hidden_events import is_hidden
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.outliers import passes_auth_events
 from homeserver.stream.redactions import (
@@ -26,7 +27,6 @@ from homeserver.stream.redactions import (
     Effect,
     Released,
     effect_of,
-    is_hidden,
     placings,
     released,
     waiting,

@@ -52,14 +52,6 @@ def effect_of(event: Event, target: StoredEvent | None, power: PowerLevels) -> E
     return Effect()
 
 
-def is_hidden(event: Event, effect: Effect | None) -> bool:
-    """Whether no client is told of an accepted event: "they should not be sent to clients until
-    both the redaction event and the event the redaction affects have been received"."""
-    if event.is_state:
-        return False
-    return event.type == REDACTION and (effect is None or effect.target is None)
-
-
 def waiting(
     room: LiveRoom, event: Event, effect: Effect | None, number: int, order: int
 ) -> WaitingRedaction | None:

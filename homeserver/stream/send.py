@@ -9,8 +9,8 @@ Rules of this file:
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from immutables import Map
@@ -29,7 +29,7 @@ from homeserver.store.events import ORDER_STEP
 from homeserver.store.rooms import RoomRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import Change, EventChange
-from homeserver.stream.drafts import Draft, DraftEvents, Transaction
+from homeserver.stream.drafts import MAX_PREV_EVENTS, Draft, DraftEvents, Transaction
 from homeserver.stream.heads import Heads
 from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
@@ -44,6 +44,8 @@ NEW_ROOM = Head((), 0, Map(), 0, EMPTY)
 
 
 Also = Callable[[LiveRoom, int], Sequence[Change]]
+MergeExtremities = Callable[[str, int], Awaitable[None]]
+"""Leaves a room with at most so many forward extremities, if it can."""
 
 
 class Sender:
@@ -64,6 +66,7 @@ class Sender:
         self._push = push
         self.signer = drafts.signer
         self.policy_servers: PolicyServers | None = None
+        self.merge_extremities: MergeExtremities | None = None
         self.new_event_id = drafts.new_event_id
 
     async def send(
@@ -110,11 +113,19 @@ class Sender:
             room = await self._rooms.get(room_id)
             if room is None:
                 raise NotFound("We don't have this room")
+            if len(room.head.forward_extremities) > MAX_PREV_EVENTS:
+                await self._merge_extremities(room_id)
             async with room.lock:
                 # While we waited for it, it may have been let go, or have to be read again.
                 if not room.dropped:
                     yield room
                     return
+
+    async def _merge_extremities(self, room_id: str) -> None:
+        """Of more extremities than an event may refer to the rest would be lost to others."""
+        if self.merge_extremities is not None:
+            with suppress(MatrixError):
+                await self.merge_extremities(room_id, MAX_PREV_EVENTS)
 
     async def template(self, room_id: str, draft: Draft) -> JsonObject:
         """The PDU of a draft without hashes and signatures, for another server to sign.
