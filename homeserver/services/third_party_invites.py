@@ -175,6 +175,9 @@ class ThirdPartyInvites:
 
         server-server-api#inviting-to-a-room
         """
+        policy_servers = self._stream.sender.policy_servers
+        if policy_servers is not None:
+            event = await policy_servers.recommended(room, event)
         ids = [room.state[key] for key in STRIPPED_KEYS if key in room.state]
         async with self._database.connection() as connection:
             room_state = await served_by_ids(connection, ids, room.rules)

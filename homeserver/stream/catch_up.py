@@ -5,7 +5,7 @@ Rules of this file: the usual batch, whose references are all in memory, costs n
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from homeserver.errors import Unavailable
 from homeserver.protocol.events import Event
@@ -67,10 +67,17 @@ class CatchUp:
         self, room: LiveRoom, received: Sequence[tuple[str, Event]]
     ) -> dict[str, str | None]:
         events = in_order(event for _, event in received)
+        told: Mapping[str, State] = {}
+        if not self._all_in_memory(room, events):
+            events, told = await self._with_what_is_missing(room, received, events)
         if POLICY in room.head.state:
             events = await self._policy_servers.ask_for(room, events)
-        if self._all_in_memory(room, events):
-            return await self._receiver.receive(room, events, {})
+        return await self._receiver.receive(room, events, told)
+
+    async def _with_what_is_missing(
+        self, room: LiveRoom, received: Sequence[tuple[str, Event]], events: list[Event]
+    ) -> tuple[list[Event], Mapping[str, State]]:
+        """The events with those that lead to them, and the states after what nobody told."""
         origins = {event.event_id: origin for origin, event in received}
         known = await self._gaps.known(room, _prev_events(events))
         late = [e for e in events if _lacks(e.prev_events, known, origins)]
@@ -85,8 +92,7 @@ class CatchUp:
                 events.append(event)
             events = in_order(events)
         await self._fetch_auth(room, events, origins)
-        told = await self._states(room, events, origins, unexplained)
-        return await self._receiver.receive(room, events, told)
+        return events, await self._states(room, events, origins, unexplained)
 
     def _all_in_memory(self, room: LiveRoom, events: Sequence[Event]) -> bool:
         """Is everything that the events refer to here, and fit to be built on?"""

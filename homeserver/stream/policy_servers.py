@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from homeserver.errors import Forbidden, MatrixError, TooLarge
+from homeserver.lru_cache import LruCache
 from homeserver.protocol.events import Event, with_signature_by
 from homeserver.protocol.policy_servers import (
     KEY_ID,
@@ -21,12 +22,15 @@ from homeserver.protocol.policy_servers import (
 )
 from homeserver.protocol.rejection import Rejected
 from homeserver.remote.client import FederationClient, Terms
+from homeserver.remote.errors import RemoteRefusal, Unreachable
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 
 SIGN = "/_matrix/policy/v1/sign"
 TERMS = Terms(seconds=10.0, max_bytes=65_536, ignore_backoff=True)
 """It needn't be a whole homeserver: whether it takes our transactions says nothing."""
+AT_ONCE = 6
+SILENT_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,7 @@ class PolicyServers:
         self._rooms = rooms
         self._client = client
         self._server_name = server_name
+        self._silent_until: LruCache[str, float] = LruCache(1000)
 
     async def of(self, room: LiveRoom) -> PolicyServer | None:
         """The policy server that a room uses now."""
@@ -60,7 +65,10 @@ class PolicyServers:
             return event
         if server.server_name == self._server_name:
             raise Forbidden("This room names this server as its policy server, but it is none")
-        signed = await self._ask(event, server)
+        try:
+            signed = await self._ask(event, server)
+        except RemoteRefusal as refusal:
+            raise _verbatim(refusal) from None
         if not is_recommended(signed, server):
             raise Forbidden("The room's policy server signed with another key than the room names")
         return signed
@@ -68,18 +76,34 @@ class PolicyServers:
     async def ask_for(self, room: LiveRoom, events: Sequence[Event]) -> list[Event]:
         """Events of others, with the signatures that they lacked as far as they are given."""
         server = await self.of(room)
-        if server is None:
+        if server is None or server.server_name == self._server_name:
             return list(events)
-        return await asyncio.gather(*(self._ask_if_missing(event, server) for event in events))
+        at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def _ask_if_missing(self, event: Event, server: PolicyServer) -> Event:
-        if is_recommended(event, server) or server.server_name == self._server_name:
+        async def ask_if_missing(event: Event) -> Event:
+            if is_recommended(event, server):
+                return event
+            async with at_once:
+                return await self._ask_unless_silent(event, server)
+
+        return await asyncio.gather(*(ask_if_missing(event) for event in events))
+
+    async def _ask_unless_silent(self, event: Event, server: PolicyServer) -> Event:
+        """The event, signed if the server says so.
+
+        One that doesn't answer at all is left alone for a while: it mustn't hold up the room.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < (self._silent_until.get(server.server_name) or 0.0):
             return event
         try:
             return await self._ask(event, server)
+        except Unreachable as error:
+            self._silent_until.put(server.server_name, now + TERMS.seconds + SILENT_SECONDS)
+            log.info("no policy server", event_id=event.event_id, reason=error.message)
         except MatrixError as error:
             log.info("not recommended", event_id=event.event_id, reason=error.message)
-            return event
+        return event
 
     async def _ask(self, event: Event, server: PolicyServer) -> Event:
         answer = await self._client.post(server.server_name, SIGN, event.pdu, TERMS)
@@ -92,3 +116,14 @@ class PolicyServers:
             return with_signature_by(event, server.server_name, KEY_ID, signature)
         except Rejected as rejected:
             raise TooLarge(rejected.reason) from None
+
+
+def _verbatim(refusal: RemoteRefusal) -> MatrixError:
+    """What the policy server said, in its own words, as far as it may be told to a client."""
+    sentence, errcode = refusal.remote_body.get("error"), refusal.remote_body.get("errcode")
+    if refusal.status != refusal.remote_status or errcode != refusal.errcode:
+        return refusal
+    retry = refusal.remote_body.get("retry_after_ms")
+    more = {"retry_after_ms": retry} if type(retry) is int else {}
+    text = sentence if isinstance(sentence, str) else refusal.message
+    return MatrixError(text, errcode=refusal.errcode, status=refusal.status, **more)

@@ -11,6 +11,7 @@ from nacl.signing import SigningKey
 from homeserver.json_types import JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signatures import Signer, encode_base64, pdu_message
+from tests.federation.test_gaps import serve, unsent
 from tests.federation.test_receiving import is_shown, joined_room
 from tests.support.client import Client, Refused, bodies
 from tests.support.peer import Peer
@@ -70,7 +71,7 @@ async def test_what_the_policy_server_refuses_is_not_sent(
     with pytest.raises(Refused) as refused:
         await alice.send(room.room_id, "buy spam")
     assert (refused.value.status, refused.value.errcode) == (400, "M_FORBIDDEN")
-    assert "This looks like spam" in refused.value.body["error"]
+    assert refused.value.body["error"] == "This looks like spam"  # verbatim
     await alice.send(room.room_id, "sorry")
     assert bodies((await alice.messages(room.room_id))["chunk"]) == ["sorry"]
 
@@ -81,6 +82,44 @@ async def test_events_of_others_need_the_signature(server: RunningServer, peer: 
     assert await is_shown(alice, room, good.event_id)
     bad = await room.say("spam")
     assert not await is_shown(alice, room, bad.event_id)
+
+
+async def test_events_that_are_fetched_need_the_signature_too(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room, _ = await watched_room(server, peer)
+    serve(peer, room)
+    good, bad = unsent(room, 1)[0], room.message("spam")
+    room.add(bad)
+    last = await room.say("the last one")
+    for event, shown in ((good, True), (bad, False), (last, True)):
+        assert await is_shown(alice, room, event.event_id) is shown
+
+
+async def test_a_silent_policy_server_is_asked_once_a_while(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room, _ = await watched_room(server, peer)
+
+    async def nonsense(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="?")
+
+    peer.answer("POST", SIGN, nonsense)
+    events = [await room.say(f"{number}") for number in range(3)]
+    assert peer.asked(SIGN) == 1
+    for event in events:
+        assert not await is_shown(alice, room, event.event_id)
+
+
+async def test_a_policy_server_that_is_busy_says_until_when(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room, _ = await watched_room(server, peer)
+    busy = {"errcode": "M_LIMIT_EXCEEDED", "error": "Too much", "retry_after_ms": 1234}
+    peer.answer("POST", SIGN, busy, status=429)
+    with pytest.raises(Refused) as refused:
+        await alice.send(room.room_id, "hello")
+    assert (refused.value.status, refused.value.body) == (429, busy)
 
 
 async def test_a_room_without_a_member_of_the_server_uses_none(
