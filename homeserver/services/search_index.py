@@ -91,7 +91,7 @@ class SearchIndex:
             if rows:
                 await self._index(connection, rows)
             more = len(rows) == BATCH
-            reached = rows[-1].number if more else newest
+            reached = rows[-1].position if more else newest
             if reached > position:
                 await follower_positions.put(connection, FOLLOWER, reached)
         self._reached = reached

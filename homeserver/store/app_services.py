@@ -52,12 +52,12 @@ async def put(connection: Connection, row: FeedRow) -> None:
 async def events_after(
     connection: Connection, position: int, limit: int
 ) -> list[tuple[str, EventRow]]:
-    """The oldest timeline events above a position, each with its room id, in the log's order."""
+    """The oldest live events above a position, each with its room id, in the log's order."""
     records = await connection.fetch(
         f"""
-        SELECT {EVENT_COLUMNS}, r.room_id FROM events e JOIN rooms r USING (room_number)
-        WHERE e.number > $1 AND e.timeline_order IS NOT NULL
-        ORDER BY e.number LIMIT $2
+        SELECT {EVENT_COLUMNS}, r.room_id FROM event_log e JOIN rooms r USING (room_number)
+        WHERE e.position > $1 AND e.timeline_order = e.position * 65536
+        ORDER BY e.position LIMIT $2
         """,  # noqa: S608 - constants
         position,
         limit,

@@ -179,10 +179,19 @@ async def append(
     )
 
 
-async def place(connection: Connection, events: Sequence[EventRow]) -> None:
-    """Give outliers, by number, their place in the timeline and the state before them."""
+async def place(
+    connection: Connection, events: Sequence[EventRow], positions: Sequence[int]
+) -> None:
+    """Give outliers, by number, their place in the timeline and the state before them.
+
+    The stream positions at which they get it are kept for followers.
+    """
     await connection.execute(
         """
+        WITH later AS (
+            INSERT INTO placed_later (position, number)
+            SELECT * FROM unnest($10::bigint[], $1::bigint[])
+        )
         UPDATE events
         SET timeline_order = t.timeline_order, state_group = t.state_group,
             replaces = t.replaces, flags = t.flags, thread_root = t.thread_root,
@@ -199,6 +208,7 @@ async def place(connection: Connection, events: Sequence[EventRow]) -> None:
         [e.replaces for e in events],
         [e.flags for e in events],
         *_push_columns(events),
+        list(positions),
     )
 
 

@@ -13,7 +13,7 @@ _SCHEME = b"mxc://"
 class Seen(Struct, frozen=True):
     """An event that may carry media, or a redaction. `json` is the PDU."""
 
-    number: int
+    position: int
     event_id: str
     type: str
     sender: str
@@ -43,11 +43,11 @@ async def events_between(connection: Connection, after: int, upto: int, limit: i
     """Events with a content URI somewhere, and redactions, in the order of their arrival."""
     rows = await connection.fetch(
         """
-        SELECT number, event_id, type, sender, redacted_by IS NOT NULL AS is_redacted, json
-        FROM events
-        WHERE number > $1 AND number <= $2 AND timeline_order IS NOT NULL
+        SELECT position, event_id, type, sender, redacted_by IS NOT NULL AS is_redacted, json
+        FROM event_log
+        WHERE position > $1 AND position <= $2 AND timeline_order IS NOT NULL
           AND (type = 'm.room.redaction' OR position($3::bytea IN json) > 0)
-        ORDER BY number LIMIT $4
+        ORDER BY position LIMIT $4
         """,
         after,
         upto,

@@ -99,8 +99,9 @@ async def delete(connection: Connection, numbers: Iterable[int]) -> None:
 
 
 class NewEvent(Struct, frozen=True, gc=False):
-    """What the index needs of an event: a part of its row."""
+    """What the index needs of an event: a part of its row. `position` is where the log has it."""
 
+    position: int
     number: int
     room_number: int
     timeline_order: int | None
@@ -113,7 +114,7 @@ class NewEvent(Struct, frozen=True, gc=False):
 
 
 _NEW = (
-    "number, room_number, timeline_order, event_id, type, sender, origin_server_ts, redacted_by, "
+    "position, number, room_number, timeline_order, event_id, type, sender, origin_server_ts, redacted_by, "
     "json"
 )
 
@@ -121,20 +122,20 @@ _NEW = (
 async def events(connection: Connection, event_ids: Iterable[str]) -> list[NewEvent]:
     """These events, as far as we have them."""
     records = await connection.fetch(
-        f"SELECT {_NEW} FROM events WHERE event_id = ANY($1::text[])",  # noqa: S608 - constant
+        f"SELECT number AS {_NEW} FROM events WHERE event_id = ANY($1::text[])",  # noqa: S608 - constant
         list(event_ids),
     )
     return [NewEvent(*record) for record in records]
 
 
 async def news(connection: Connection, after: int, upto: int, limit: int) -> list[NewEvent]:
-    """The next events of timelines, by number, that are searched or change what can be found."""
+    """The next events of timelines, by position, that are searched or change what can be found."""
     records = await connection.fetch(
         f"""
-        SELECT {_NEW} FROM events
-        WHERE number > $1 AND number <= $2 AND timeline_order IS NOT NULL
+        SELECT {_NEW} FROM event_log
+        WHERE position > $1 AND position <= $2 AND timeline_order IS NOT NULL
           AND type = ANY($3::text[])
-        ORDER BY number LIMIT $4
+        ORDER BY position LIMIT $4
         """,  # noqa: S608 - constants
         after,
         upto,

@@ -64,9 +64,10 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
         last_heads(changes),
         [change.transaction for change in changes if change.transaction is not None],
     )
-    placed = [change.row for change in changes if change.was_outlier]
+    placed = [change for change in changes if change.was_outlier]
     if placed:
-        await event_store.place(connection, placed)
+        rows, positions = [c.row for c in placed], [c.position for c in placed]
+        await event_store.place(connection, rows, positions)
     await write_facts(connection, changes)
     groups = [group for change in changes for group in change.state_groups]
     if groups:

@@ -13,7 +13,7 @@ from homeserver.services.app_services.interest import Interest
 from homeserver.services.app_services.transaction import Batch, Waiting
 from homeserver.store import app_services as feed_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.events import EventRow
+from homeserver.store.events import ORDER_STEP, EventRow
 from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.core import StreamCore
 from homeserver.stream.stored_event import StoredEvent
@@ -61,7 +61,7 @@ class Missed:
         batch = Batch(page.upto)
         batch.to_device = [w for w in page.to_device if w.position <= page.upto]
         batch.devices = [w for w in page.devices if w.position <= page.upto]
-        events = [found for found in page.events if found[1].number <= page.upto]
+        events = [found for found in page.events if _told_at(found[1]) <= page.upto]
         receipts = [found for found in page.receipts if found[1].position <= page.upto]
         room_ids = {found[0] for found in events} | {found[0] for found in receipts}
         rooms = await self._stream.rooms.get_many(room_ids)
@@ -69,7 +69,7 @@ class Missed:
         for room_id, row, stored in events:
             room = rooms.get(room_id)
             if self._interest.in_event(service, room, row) or (
-                room is not None and self._interest.had_member(service, room, row.number)
+                room is not None and self._interest.had_member(service, room, _told_at(row))
             ):
                 batch.events.append(event_form(room_id, room, stored, now))
         for room_id, receipt in receipts:
@@ -81,7 +81,7 @@ class Missed:
         page = _Page(self._stream.writer.position)
         rows = await feed_store.events_after(connection, position, EVENTS)
         if len(rows) == EVENTS:
-            page.upto = rows[-1][1].number
+            page.upto = _told_at(rows[-1][1])
         rooms = self._stream.rooms
         await rooms.learn_rules(connection, [row.room_number for _, row in rows])
         stored = await rooms.events.adopt(connection, [row for _, row in rows], rooms.rules_of)
@@ -116,3 +116,10 @@ class Missed:
     def forget(self, service: AppService) -> None:
         """It has caught up."""
         self._receipts.pop(service.id, None)
+
+
+def _told_at(row: EventRow) -> int:
+    """The position at which a live event was told: a later one than its number, if it was stored
+    before it got its place."""
+    assert row.timeline_order is not None
+    return row.timeline_order // ORDER_STEP

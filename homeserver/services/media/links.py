@@ -61,7 +61,7 @@ class Links:
             upto = min(self._newest(), after + POSITIONS_AT_ONCE)
             events = await media_links.events_between(connection, after, upto, BATCH)
             if len(events) == BATCH:
-                upto = events[-1].number
+                upto = events[-1].position
             if links := [link for event in events for link in _links(event)]:
                 await media_links.insert(connection, links)
             if targets := _targets(events):
