@@ -24,7 +24,7 @@ from homeserver.http.federation.parts import FederationParts
 from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
-from homeserver.http.origin import OriginCheck
+from homeserver.http.origin import Origins
 from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
@@ -37,6 +37,7 @@ from homeserver.remote.directory import RemoteDirectory
 from homeserver.remote.guarded_client import guarded_session
 from homeserver.remote.hierarchy import RemoteHierarchy
 from homeserver.remote.media import RemoteMedia
+from homeserver.remote.strangers import Strangers
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
 from homeserver.services.aftermath import Aftermath
@@ -161,9 +162,13 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
                 last_seen.note,
                 config.query_string_access_tokens,
             ),
-            check_origin=OriginCheck(
-                config.server_name, remote.keyring, remote.access, remote.availability
-            ),
+            admit_origin=Origins(
+                config.server_name,
+                remote.keyring,
+                remote.access,
+                remote.availability,
+                Strangers(now_ms),
+            ).admit,
             rate_limits=parts.rate_limits,
             metrics=metrics,
         )

@@ -22,8 +22,11 @@ from homeserver.http.endpoint import Auth, Declaration
 from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
 
-CheckOrigin = Callable[[BaseRequest, JsonObject | None], Awaitable[str]]
+CheckOrigin = Callable[[JsonObject | None], Awaitable[str]]
 """Verifies a request's X-Matrix signature over its method, URI and body; gives the origin."""
+
+AdmitOrigin = Callable[[BaseRequest, str], Awaitable[CheckOrigin]]
+"""Looks who claims to make a request (from an address), before its body is read."""
 
 Seen = Callable[[Requester, str, str | None], None]
 """Is told of each request of a user: from which address, with which user agent."""

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from homeserver.errors import InvalidParam, MatrixError, UnknownError
 from homeserver.http.answer import error_answer, json_answer, preflight_answer
-from homeserver.http.authentication import Authentication, CheckOrigin
+from homeserver.http.authentication import AdmitOrigin, Authentication
 from homeserver.http.body import read_body
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Body
@@ -49,7 +49,7 @@ class Doors(Struct, frozen=True):
 
     parts: Parts
     authentication: Authentication
-    check_origin: CheckOrigin
+    admit_origin: AdmitOrigin
     rate_limits: RateLimits
     metrics: Metrics
 
@@ -112,9 +112,10 @@ class Middleware:
 
     async def _admit_server(self, route: Route, call: Call, values: dict[str, Any]) -> None:
         """Check the signature over the request, body included, and read the body."""
+        check_origin = await self._doors.admit_origin(call.request, call.address)
         raw = await read_body(call.request, route.max_body)
         content = route.any_body.decode(raw) if raw else None
-        origin = await self._doors.check_origin(call.request, content)
+        origin = await check_origin(content)
         call.signed_by(origin)
         if route.declaration.limit is not Limit.NONE:
             self._doors.rate_limits.take(route.declaration.limit, origin)

@@ -5,9 +5,12 @@ server-server-api#request-authentication
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp.web import BaseRequest
 
 from homeserver.errors import Unauthorized
+from homeserver.http.authentication import CheckOrigin
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError
 from homeserver.protocol.signatures import SignatureError
@@ -15,12 +18,13 @@ from homeserver.protocol.x_matrix import XMatrix, XMatrixError, parse_x_matrix, 
 from homeserver.remote.access import FederationAccess
 from homeserver.remote.availability import Availability
 from homeserver.remote.keyring import Keyring
+from homeserver.remote.strangers import Strangers
 
 MAX_SIGNATURES = 3
 
 
-class OriginCheck:
-    """Verifies the origin of a request: a `CheckOrigin` of the middleware."""
+class Origins:
+    """Verifies the origins of requests."""
 
     def __init__(
         self,
@@ -28,25 +32,42 @@ class OriginCheck:
         keyring: Keyring,
         access: FederationAccess,
         availability: Availability,
+        strangers: Strangers,
     ) -> None:
         self._server_name = server_name
         self._keyring = keyring
         self._access = access
         self._availability = availability
+        self._strangers = strangers
 
-    async def __call__(self, request: BaseRequest, content: JsonObject | None) -> str:
-        """The origin. Raises Unauthorized, or Forbidden for a server that is not welcome."""
+    async def admit(self, request: BaseRequest, address: str) -> CheckOrigin:
+        """An `AdmitOrigin` of the middleware: nobody's body is read whose key can't be had.
+
+        Raises Unauthorized, Forbidden for a server that is not welcome, or LimitExceeded.
+        """
         signatures = self._read(request)
         origin = signatures[0].origin
         self._access.check(origin)
+        key_ids = [signature.key_id for signature in signatures]
+        if not await self._keyring.is_known(origin, key_ids):
+            with self._strangers.place(origin, address):
+                if not await self._keyring.meet(origin, key_ids):
+                    self._strangers.is_nobody(origin)
+                    raise Unauthorized(f"The keys of {origin} can't be had")
+        return partial(self._check, request, signatures)
+
+    async def _check(
+        self, request: BaseRequest, signatures: list[XMatrix], content: JsonObject | None
+    ) -> str:
+        """The origin, if one of the signatures is right. Raises Unauthorized."""
         for signature in signatures:
             try:
                 await self._verify(signature, request, content)
             except (SignatureError, CanonicalJsonError) as error:
                 problem = str(error)
             else:
-                self._availability.is_there(origin)
-                return origin
+                self._availability.is_there(signature.origin)
+                return signature.origin
         raise Unauthorized(f"The request's signature is not valid: {problem}")
 
     def _read(self, request: BaseRequest) -> list[XMatrix]:

@@ -31,7 +31,7 @@ from homeserver.protocol.signatures import (
 )
 from homeserver.remote.key_fetcher import KeyFetcher
 from homeserver.store.database import Database
-from homeserver.store.server_keys import ServerKey, find_keys, put_keys
+from homeserver.store.server_keys import ServerKey, find_keys, find_keys_of_servers, put_keys
 
 IN_A_THREAD = 3
 MESSAGES_A_SLICE = 100
@@ -80,6 +80,22 @@ class Keyring:
             raise SignatureError("the signature is not base64") from None
         if not is_signature(message, raw, VerifyKey(key.verify_key)):
             raise SignatureError(f"the signature of {origin} is wrong")
+
+    async def is_known(self, origin: str, key_ids: Collection[str]) -> bool:
+        """Whether we have any key of a server; no query for one of whom these are in memory."""
+        if any(self._known.get((origin, key_id)) for key_id in key_ids):
+            return True
+        async with self._database.connection() as connection:
+            stored = await find_keys_of_servers(connection, [origin])
+        self._remember(stored)
+        return bool(stored) or origin == self._signer.server_name
+
+    async def meet(self, origin: str, key_ids: Collection[str]) -> bool:
+        """Ask a server that we don't know for its keys; did it, or a notary, show any?"""
+        now = self._clock()
+        keys = await self._fetcher.fetch({(origin, key_id): now for key_id in key_ids})
+        await self._store(keys)
+        return any(key.server_name == origin for key in keys)
 
     async def verify_events(self, events: Sequence[Event]) -> list[str | None]:
         """For each event None if all required signatures are right, else what is wrong with it.

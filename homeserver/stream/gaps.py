@@ -37,6 +37,8 @@ AT_ONCE = 10
 A_SLICE = 500
 CHAIN = Terms(seconds=60.0, max_bytes=64 * 1024 * 1024)
 BIG = Terms(seconds=300.0, max_bytes=512 * 1024 * 1024)
+BIG_AT_ONCE = 3
+"""So many whole states are in memory at a time, whoever asks."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +78,7 @@ class Gaps:
         self.client = client
         self.verifier = verifier
         self._outliers = outliers
+        self._big = asyncio.Semaphore(BIG_AT_ONCE)
 
     async def known(self, room: LiveRoom, event_ids: Iterable[str]) -> dict[str, KnownEvent]:
         """Those of these events that we have, without their content; one query at most."""
@@ -178,13 +181,14 @@ class Gaps:
         server-server-api#get_matrixfederationv1stateroomid
         """
         path = path_to(f"{V1}/state", room.room_id, query=[("event_id", event_id)])
-        answer = await self.client.get_as(origin, path, _State, BIG)
-        pdus = iter(_by_depth([*answer.auth_chain, *answer.pdus]))
-        del answer
-        while part := list(islice(pdus, A_SLICE)):
-            verified = await self.verifier.verify(part, room.rules, room.room_id, among=missing)
-            if verified.events:
-                await self._outliers.store(room, verified.events)
+        async with self._big:
+            answer = await self.client.get_as(origin, path, _State, BIG)
+            pdus = iter(_by_depth([*answer.auth_chain, *answer.pdus]))
+            del answer
+            while part := list(islice(pdus, A_SLICE)):
+                verified = await self.verifier.verify(part, room.rules, room.room_id, among=missing)
+                if verified.events:
+                    await self._outliers.store(room, verified.events)
 
     async def fetch_events(self, origin: str, room: LiveRoom, event_ids: Iterable[str]) -> None:
         """Store events by id. server-server-api#get_matrixfederationv1eventeventid"""

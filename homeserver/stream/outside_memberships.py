@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from homeserver.json_types import JsonObject
@@ -33,8 +34,8 @@ class OutsideMemberships:
     async def take_back(self, origin: str, pdu: JsonObject) -> None:
         """An invite or a knock of a local user is ended by a leave or ban in a room we aren't in.
 
-        We can't judge the event without the room's state: it is believed if whoever invited (or,
-        for a knock, anybody whose server signs for them) says so.
+        We can't judge the event without the room's state: it is believed if whoever invited says
+        so; for a knock, a server of which we were told that it has a part in the room.
         """
         user_id, room_id = pdu.get("state_key"), pdu.get("room_id")
         if not isinstance(user_id, str) or not isinstance(room_id, str) or "\0" in user_id:
@@ -50,6 +51,8 @@ class OutsideMemberships:
         if event.membership not in ("leave", "ban"):
             return
         if row.membership == "invite" and row.sender != event.sender:
+            return
+        if row.membership == "knock" and origin not in _in_room(room_id, row):
             return
         verified = await self._verifier.check_signatures([event])
         for one in verified.events:
@@ -101,6 +104,13 @@ class OutsideMemberships:
 def as_left(event: Event) -> bytes:
     """The event by which a user left a room that we aren't in, kept for /sync to tell."""
     return b"[" + client_json(event.json, event.event_id, event.rules) + b"]"
+
+
+def _in_room(room_id: str, row: MembershipRow) -> set[str]:
+    """Servers that made a room what we were told of it, and the one that made it."""
+    state = msgspec.json.decode(row.stripped_state) if row.stripped_state else []
+    senders = (event["sender"] for event in state if event["sender"] != row.user_id)
+    return {server_name_of(room_id), *map(server_name_of, senders)}
 
 
 def _text(value: Any) -> str | None:

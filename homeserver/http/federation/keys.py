@@ -9,6 +9,7 @@ import msgspec
 from homeserver.clock import now_ms
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
+from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 
 endpoints = Endpoints("/_matrix/key", ("v2",), Resource.FEDERATION)
@@ -29,7 +30,12 @@ async def published_keys(call: Call, key_id: str = "") -> JsonObject:
     return call.parts.federation.published_keys.ours()
 
 
-@endpoints.get("/query/{server_name}", also=("/query/{server_name}/{key_id}",), auth=Auth.NONE)
+@endpoints.get(
+    "/query/{server_name}",
+    also=("/query/{server_name}/{key_id}",),
+    auth=Auth.NONE,
+    limit=Limit.FEDERATION,
+)
 async def query_keys_of_a_server(call: Call, server_name: str, key_id: str = "") -> JsonObject:
     """server-server-api#get_matrixkeyv2queryservername"""
     until = call.query_int("minimum_valid_until_ts", now_ms())
@@ -39,7 +45,7 @@ async def query_keys_of_a_server(call: Call, server_name: str, key_id: str = "")
     }
 
 
-@endpoints.post("/query", auth=Auth.NONE)
+@endpoints.post("/query", auth=Auth.NONE, limit=Limit.FEDERATION)
 async def query_keys(call: Call, body: KeyQuery) -> dict[str, Any]:
     """server-server-api#post_matrixkeyv2query"""
     # "If not supplied, the notary server MUST use the current time."
