@@ -154,6 +154,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
             parts.directories.summaries,
             RemoteHierarchy(cores.remote.client),
         )
+        parts.history.event_elsewhere = cores.federation.inbound.backfill.event_at
         doors = Doors(
             parts=parts,
             authentication=Authentication(

@@ -33,3 +33,28 @@ CREATE TABLE received_pdus (
     json        bytea NOT NULL,      -- the PDU as it was received
     received_at bigint NOT NULL
 );
+
+-- Redactions whose target we don't have: they take effect when it comes.
+CREATE TABLE waiting_redactions (
+    number         bigint PRIMARY KEY,        -- of the redaction
+    room_number    bigint NOT NULL,
+    redacts        text COLLATE "C" NOT NULL, -- event id of the target
+    by_power       boolean NOT NULL,          -- whether its sender may redact anybody's events
+    timeline_order bigint NOT NULL            -- its own place in the timeline, which it has only once it takes effect
+);
+CREATE INDEX waiting_redactions_target ON waiting_redactions (room_number, redacts);
+-- what lies next to an order, for history that is fetched
+CREATE INDEX waiting_redactions_order ON waiting_redactions (room_number, timeline_order);
+
+-- Events that were stored before they got their place in the timeline (outliers, hidden redactions): who follows the
+-- log by number would never come across them.
+CREATE TABLE placed_later (
+    position bigint PRIMARY KEY,  -- stream position at which it got its place
+    number   bigint NOT NULL      -- of the event
+);
+
+-- The log as followers read it: by position. An event that was placed later is there twice.
+CREATE VIEW event_log AS
+    SELECT number AS position, events.* FROM events
+    UNION ALL
+    SELECT placed_later.position, events.* FROM placed_later JOIN events USING (number);

@@ -6,14 +6,17 @@ client-server-api#getting-events-for-a-room
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
 from homeserver.errors import Forbidden, MissingParam, NotFound
 from homeserver.protocol.filters import EventMatcher
 from homeserver.requester import Requester
+from homeserver.store import backward_extremities as gap_store
 from homeserver.store import timeline as timeline_store
-from homeserver.store.events import LOWEST_ORDER
+from homeserver.store.events import HIGHEST_ORDER, LOWEST_ORDER
+from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.reading.pages import Asked
 from homeserver.stream.reading.places import place_of, place_token
 from homeserver.stream.reading.readers import Reader
@@ -25,9 +28,16 @@ from homeserver.stream.sync_request import encode, json_object
 
 CANDIDATES = 50
 """How many events around a time are looked at in one query, for one that the reader may see."""
-FILLS = 5
+FILLS = 2
 FILL = 100
 """How often, and how many events at once, are fetched from other servers for one jump."""
+
+
+class EventElsewhere(Protocol):
+    """Asks other servers for the event nearest to a time that may lie in a gap of a room, at an
+    order of its timeline: do we have more of the room now?"""
+
+    async def __call__(self, room: LiveRoom, ts: int, gap: int, *, backwards: bool) -> bool: ...
 
 
 class MessagesRequest(Struct, frozen=True):
@@ -49,6 +59,7 @@ class History:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self.event_elsewhere: EventElsewhere | None = None
 
     async def messages(self, requester: Requester, room_id: str, request: MessagesRequest) -> bytes:
         """A page: `start`, `end`, `chunk`, `state`.
@@ -169,6 +180,37 @@ class History:
         """
         reader = await self._reading.readers.open(requester, room_id)
         await self._fill_around(reader, ts)
+        if await self._learnt_elsewhere(reader, ts, backwards=backwards):
+            await self._reading.readers.learn_history_again(reader)
+        found = await self._closest(reader, ts, backwards=backwards)
+        if found is None:
+            direction = "backward" if backwards else "forward"
+            raise NotFound(f"Unable to find event from {ts} in {direction} direction")
+        return found
+
+    async def _learnt_elsewhere(self, reader: Reader, ts: int, *, backwards: bool) -> bool:
+        """ "If the server does not have all of the room history and does not have an event suitably
+        close to the requested timestamp, it can use the corresponding federation endpoint" """
+        if self.event_elsewhere is None or reader.room.history_from == LOWEST_ORDER:
+            return False
+        async with self._reading.database.connection() as connection:
+            before, after = [
+                await timeline_store.closest_to(
+                    connection, reader.room.number, ts, backwards=b, beyond=0, limit=1
+                )
+                for b in (True, False)
+            ]
+            first = before[0][0] if before else LOWEST_ORDER
+            last = after[0][0] if after else HIGHEST_ORDER
+            gaps = await gap_store.between(connection, reader.room.number, first, last)
+        if not gaps:
+            return False
+        newest = gaps[0][1]
+        if reader.history is not None and not reader.history.allows(newest - 1):
+            return False
+        return await self.event_elsewhere(reader.room, ts, newest, backwards=backwards)
+
+    async def _closest(self, reader: Reader, ts: int, *, backwards: bool) -> tuple[str, int] | None:
         for step in range(10):
             async with self._reading.database.connection() as connection:
                 found = await timeline_store.closest_to(
@@ -186,8 +228,7 @@ class History:
                     return event_id, origin_server_ts
             if len(found) < CANDIDATES:
                 break
-        direction = "backward" if backwards else "forward"
-        raise NotFound(f"Unable to find event from {ts} in {direction} direction")
+        return None
 
     async def _fill_around(self, reader: Reader, ts: int) -> None:
         """Fetch older history as long as the first event after the time has a gap before it."""

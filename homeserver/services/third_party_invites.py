@@ -118,8 +118,8 @@ class ThirdPartyInvites:
         await asyncio.gather(*(follow(claim) for claim in claims if claim is not None))
 
     async def _claim(self, claim: Claim) -> None:
-        """ "If the invited homeserver is in the room the invite came from, it can auth the event and
-        send it. However, if [it] isn't in the room [...], it will need to request the inviting
+        """ "If the invited homeserver is in the room the invite came from, it can auth the event
+        and send it. However, if [it] isn't in the room [...], it will need to request the inviting
         homeserver to auth the event" """
         room = await self._stream.rooms.get(claim.room_id)
         if room is not None and room.joined_local:

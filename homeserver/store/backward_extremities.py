@@ -82,14 +82,29 @@ async def newest(connection: Connection, room_numbers: Iterable[int]) -> dict[in
 
 
 async def highest_below(connection: Connection, room_number: int, before: int) -> int | None:
-    """The timeline order of the newest event below an order, if there is one."""
+    """The highest order below an order that is anything's, also a waiting redaction's."""
     order: int | None = await connection.fetchval(
         """
-        SELECT timeline_order FROM events
-        WHERE room_number = $1 AND timeline_order < $2
-        ORDER BY timeline_order DESC LIMIT 1
+        SELECT greatest(
+            (SELECT max(timeline_order) FROM events
+             WHERE room_number = $1 AND timeline_order < $2),
+            (SELECT max(timeline_order) FROM waiting_redactions
+             WHERE room_number = $1 AND timeline_order < $2))
         """,
         room_number,
         before,
+    )
+    return order
+
+
+async def lowest(connection: Connection, room_number: int) -> int | None:
+    """The order at which a room's history begins, as far as we have it."""
+    order: int | None = await connection.fetchval(
+        """
+        SELECT least(
+            (SELECT min(timeline_order) FROM events WHERE room_number = $1),
+            (SELECT min(timeline_order) FROM waiting_redactions WHERE room_number = $1))
+        """,
+        room_number,
     )
     return order

@@ -114,8 +114,8 @@ class NewEvent(Struct, frozen=True, gc=False):
 
 
 _NEW = (
-    "position, number, room_number, timeline_order, event_id, type, sender, origin_server_ts, redacted_by, "
-    "json"
+    "position, number, room_number, timeline_order, event_id, type, sender, origin_server_ts, "
+    "redacted_by, json"
 )
 
 

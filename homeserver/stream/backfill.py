@@ -19,6 +19,7 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError, Unavailable
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.events import Event
+from homeserver.protocol.identifiers import is_event_id
 from homeserver.remote.client import Terms, path_to
 from homeserver.store import backward_extremities as gap_store
 from homeserver.store.database import Connection, Database
@@ -40,6 +41,8 @@ MAX_STARTS = 20
 MAX_GAPS = 3
 AGAIN_MS = 60_000
 """A gap that nobody could fill is not asked about again before that."""
+MAX_BETWEEN = 2**30
+"""So many events at most are left room for, whatever depth an event claims."""
 TERMS = Terms(seconds=20.0, max_bytes=64 * 1024 * 1024)
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,17 @@ class _Place(Struct, frozen=True):
 
     before: int
     step: int
+
+
+class _Gap(Struct, frozen=True):
+    """Events that are missing before the event at the order `before`.
+
+    `is_far`: they aren't what that event refers to: there may be many more in between.
+    """
+
+    missing: Sequence[str]
+    before: int
+    is_far: bool = False
 
 
 class Backfill:
@@ -103,9 +117,41 @@ class Backfill:
             async with self._database.connection() as connection:
                 lower = await gap_store.of_lower_events(connection, told, order)
             events = _connected(starts, {i: e for i, e in told.items() if i not in lower})
-            if events and await self._take(room, server, events, order):
+            if events and await self._take(room, server, _Gap(starts, order), events):
                 return True
         return False
+
+    async def event_at(self, room: LiveRoom, ts: int, gap: int, *, backwards: bool) -> bool:
+        """Ask others for the event nearest to a time, which may be in the gap at an order; have it
+        and what leads to it, if they know one. Did we get anything?
+
+        server-server-api#get_matrixfederationv1timestamp_to_eventroomid
+        """
+        lock = self._locks.setdefault(room.room_id, asyncio.Lock())
+        async with lock:
+            for server in self._servers(room):
+                event_id = await self._nearest(room, server, ts, backwards=backwards)
+                if event_id is None or event_id in await self._gaps.known(room, [event_id]):
+                    continue
+                told = await self._ask(room, server, [event_id], AT_LEAST)
+                events = _connected([event_id], told)
+                far = _Gap([event_id], gap, is_far=True)
+                if events and await self._take(room, server, far, events):
+                    return True
+        return False
+
+    async def _nearest(
+        self, room: LiveRoom, server: str, ts: int, *, backwards: bool
+    ) -> str | None:
+        query = [("ts", str(ts)), ("dir", "b" if backwards else "f")]
+        path = path_to("/_matrix/federation/v1/timestamp_to_event", room.room_id, query=query)
+        try:
+            answer = await self._gaps.client.get(server, path)
+        except MatrixError as error:
+            log.info("no event", room_id=room.room_id, server=server, reason=error.message)
+            return None
+        event_id = answer.get("event_id")
+        return event_id if is_event_id(event_id) else None
 
     def _servers(self, room: LiveRoom) -> list[str]:
         ours = room.joined_servers.keys() - {self._gaps.server_name}
@@ -128,9 +174,7 @@ class Backfill:
         verified = await self._gaps.verifier.verify(pdus, room.rules, room.room_id)
         return {event.event_id: event for event in verified.events}
 
-    async def _take(
-        self, room: LiveRoom, server: str, events: Sequence[Event], before: int
-    ) -> bool:
+    async def _take(self, room: LiveRoom, server: str, gap: _Gap, events: Sequence[Event]) -> bool:
         """Store what we don't have; was there any?"""
         coming = {event.event_id for event in events}
         cited = {id_ for event in events for id_ in event.auth_events}
@@ -143,7 +187,7 @@ class Backfill:
             if room.dropped:
                 raise Unavailable("The room is being read again. Try again in a moment.")
             async with self._database.connection() as connection:
-                changes = await self._changes(room, connection, events, before)
+                changes = await self._changes(room, connection, gap, events)
             if not changes:
                 return False
             committed = self._writer.submit(*changes)
@@ -151,18 +195,20 @@ class Backfill:
         return True
 
     async def _changes(
-        self, room: LiveRoom, connection: Connection, events: Sequence[Event], before: int
+        self, room: LiveRoom, connection: Connection, gap: _Gap, events: Sequence[Event]
     ) -> list[EventChange]:
         source = EventSource(self._rooms, room, connection)
         await source.load([event.event_id for event in events])
+        events = _up_to_ours(gap.missing, events, source)
         cited = {id_ for e in events for id_ in (*e.auth_events, *e.prev_events)}
         cited.update(event.redacts for event in events if event.redacts is not None)
         if room.rules.room_id_is_create_event_id:
             cited.add("$" + room.room_id[1:])
         awaited = await Awaited.load(connection, room, [event.event_id for event in events])
         await source.load([*cited, *awaited.redaction_ids()])
-        older = await gap_store.highest_below(connection, room.number, before)
-        place = _place_between(older, before, len(events))
+        if not events:
+            return []
+        place = await _place(connection, room, gap, events)
         if place is None:
             return []
         if room.dropped:  # meanwhile: what they cite may never have been committed
@@ -178,14 +224,12 @@ class Backfill:
         }
         changes = []
         for event in in_order(events):
-            known = past.source.find(event.event_id)
-            if known is not None and not known.flags & Flag.OUTLIER:
-                continue
             auth = [past.source.find(id_) for id_ in event.auth_events]
             found = [stored for stored in auth if stored is not None]
             if len(found) == len(auth):
                 changes += past.changes(event, found, orders[event.event_id])
         return changes
+
 
 def _connected(starts: Iterable[str], events: Mapping[str, Event]) -> list[Event]:
     """The events that are reached from the starts by prev_events, the newest first."""
@@ -199,9 +243,38 @@ def _connected(starts: Iterable[str], events: Mapping[str, Event]) -> list[Event
     return in_order(reached.values())[::-1]
 
 
-def _place_between(older: int | None, before: int, count: int) -> _Place | None:
-    """Room for so many events below `before`, and above `older` if there is something older."""
+def _up_to_ours(starts: Iterable[str], events: Iterable[Event], source: EventSource) -> list[Event]:
+    """Of the events those that lead back from the starts to what has a place already.
+
+    What lies beyond that belongs into another gap.
+    """
+    fresh = {}
+    for event in events:
+        known = source.find(event.event_id)
+        if known is None or known.flags & Flag.OUTLIER:
+            fresh[event.event_id] = event
+    return _connected(starts, fresh)
+
+
+async def _place(
+    connection: Connection, room: LiveRoom, gap: _Gap, events: Sequence[Event]
+) -> _Place | None:
+    """Where the events (the newest first) go: right below the gap's end, as far as there is room,
+    or somewhere within the gap."""
+    count = len(events)
+    before, older = gap.before, await gap_store.highest_below(connection, room.number, gap.before)
+    if gap.is_far and older is not None:
+        before -= (before - older) // 2
+        if before - older <= count:
+            return None
+    elif gap.is_far:
+        between = min(MAX_BETWEEN, max(0, room.head.depth - events[0].depth))
+        before -= between * ORDER_STEP
     if older is None:
         return _Place(before // ORDER_STEP * ORDER_STEP, ORDER_STEP)
-    step = min(16, (before - older) // (count + 1))
-    return _Place(before, step) if step else None
+    if before - older > count:
+        # Most of the room is left for what is fetched later.
+        return _Place(before, max(1, min(ORDER_STEP, (before - older) // (16 * (count + 1)))))
+    lowest = await gap_store.lowest(connection, room.number)
+    assert lowest is not None
+    return _Place(lowest // ORDER_STEP * ORDER_STEP, ORDER_STEP)

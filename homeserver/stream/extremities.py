@@ -18,7 +18,7 @@ from homeserver.errors import MatrixError
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.events import sign_pdu
 from homeserver.stream.changes import Change, EventChange
-from homeserver.stream.drafts import MAX_PREV_EVENTS, Draft
+from homeserver.stream.drafts import Draft
 from homeserver.stream.hidden_events import DUMMY
 from homeserver.stream.incoming import Incoming
 from homeserver.stream.live_room import LiveRoom
@@ -85,7 +85,7 @@ class Extremities:
         """
         for _ in range(MAX_ROUNDS):
             room = await self._rooms.get(room_id)
-            if room is None or len(room.head.forward_extremities) <= at_most:
+            if room is None or room.is_partial or len(room.head.forward_extremities) <= at_most:
                 return
             sender = await self._somebody(room)
             if sender is None:
@@ -102,9 +102,7 @@ class Extremities:
         if room.rules.event_id_in_pdu:
             template["event_id"] = self._sender.new_event_id()
         signer = self._sender.signer
-        await self._incoming.take_event(
-            signer.server_name, sign_pdu(template, room.rules, signer)
-        )
+        await self._incoming.take_event(signer.server_name, sign_pdu(template, room.rules, signer))
 
     async def _somebody(self, room: LiveRoom) -> str | None:
         """A user of ours who may send it."""

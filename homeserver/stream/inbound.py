@@ -37,6 +37,7 @@ class Inbound(Struct, frozen=True):
     whole_states: WholeStates
     completion: Completion
     extremities: Extremities
+    backfill: Backfill
 
 
 def build(
@@ -70,4 +71,5 @@ def build(
         whole_states=WholeStates(database, rooms, gaps),
         completion=Completion(database, rooms, writer, server_name, clock),
         extremities=extremities,
+        backfill=backfill,
     )

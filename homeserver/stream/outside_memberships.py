@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from homeserver.json_types import JsonObject
 from homeserver.protocol.client_events import client_json
 from homeserver.protocol.events import Event
+from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database

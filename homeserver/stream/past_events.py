@@ -25,7 +25,6 @@ from homeserver.stream.redactions import (
     REDACTION,
     Awaited,
     Effect,
-    Released,
     effect_of,
     placings,
     released,

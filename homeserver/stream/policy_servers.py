@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from homeserver.errors import Forbidden, MatrixError, TooLarge
+from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.events import Event, with_signature_by
 from homeserver.protocol.policy_servers import (
@@ -124,6 +125,6 @@ def _verbatim(refusal: RemoteRefusal) -> MatrixError:
     if refusal.status != refusal.remote_status or errcode != refusal.errcode:
         return refusal
     retry = refusal.remote_body.get("retry_after_ms")
-    more = {"retry_after_ms": retry} if type(retry) is int else {}
+    more: JsonObject = {"retry_after_ms": retry} if type(retry) is int else {}
     text = sentence if isinstance(sentence, str) else refusal.message
     return MatrixError(text, errcode=refusal.errcode, status=refusal.status, **more)

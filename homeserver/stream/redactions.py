@@ -45,7 +45,7 @@ def effect_of(event: Event, target: StoredEvent | None, power: PowerLevels) -> E
     if target is None:
         by_power = event.rules.redaction_rule or power.user(event.sender) >= power.redact
         return Effect(waits=True, by_power=by_power)
-    # "If both events are valid [...] then the server applies the redaction if [...]"
+    # "If both events are valid", which a rejected one is not.
     is_valid = not target.flags & Flag.REJECTED and target.type != "m.room.create"
     if is_valid and may_redact(event, target.event, power):
         return Effect(event.redacts)

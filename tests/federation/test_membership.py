@@ -6,9 +6,13 @@ import asyncio
 
 import pytest
 
+from homeserver.clock import now_ms
+from homeserver.protocol.events import Event, Template, build_event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
-from tests.federation.conftest import StartServers
+from tests.federation.conftest import StartPeer, StartServers
 from tests.support.client import Client, Refused, refusal, timeline
+from tests.support.peer import Peer
+from tests.support.server import RunningServer
 
 
 def invite_of(answer: object, room_id: str) -> object:
@@ -225,3 +229,53 @@ async def test_who_blocks_invites_gets_none_from_elsewhere(start_servers: StartS
     await bob.put(config, {})
     await alice.invite(room_id, bob.user_id)
     assert room_id in (await bob.sync())["rooms"]["invite"]
+
+
+def member_of(peer: Peer, room_id: str, user_id: str, membership: str) -> Event:
+    """A member event by a user of the peer's in a room that we aren't in."""
+    template = Template(
+        room_id=room_id,
+        type="m.room.member",
+        sender=f"@mod:{peer.server_name}",
+        content={"membership": membership},
+        origin_server_ts=now_ms(),
+        depth=5,
+        prev_events=["$" + "p" * 43],
+        auth_events=["$" + "a" * 43],
+        state_key=user_id,
+    )
+    return build_event(ROOM_VERSIONS["11"], template, peer.signer)
+
+
+async def test_a_knock_is_refused_by_servers_of_the_room_only(
+    server: RunningServer, start_peer: StartPeer
+) -> None:
+    resident, moderating, strange = [await start_peer(server) for _ in range(3)]
+    bob = await server.user("bob")
+    room_id = f"!room:{resident.server_name}"
+    template = {
+        "type": "m.room.member",
+        "room_id": room_id,
+        "sender": bob.user_id,
+        "state_key": bob.user_id,
+        "content": {"membership": "knock"},
+        "depth": 4,
+        "prev_events": ["$" + "p" * 43],
+        "auth_events": ["$" + "a" * 43],
+    }
+    v1 = "/_matrix/federation/v1"
+    resident.answer("GET", f"{v1}/make_knock", {"room_version": "11", "event": template})
+    name = {
+        "type": "m.room.name",
+        "state_key": "",
+        "sender": f"@mod:{moderating.server_name}",
+        "content": {"name": "theirs"},
+    }
+    resident.answer("PUT", f"{v1}/send_knock", {"knock_room_state": [name]})
+    await bob.request("POST", f"/knock/{room_id}", {}, query={"via": resident.server_name})
+    for peer, is_believed in ((strange, False), (moderating, True)):
+        leave = member_of(peer, room_id, bob.user_id, "leave")
+        transaction = {"pdus": [leave.pdu], "edus": []}
+        await peer.request("PUT", f"{v1}/send/1", transaction)
+        knocks = (await bob.sync(since="s0"))["rooms"].get("knock", {})
+        assert (room_id not in knocks) == is_believed

@@ -87,6 +87,7 @@ async def test_events_of_others_need_the_signature(server: RunningServer, peer: 
 async def test_events_that_are_fetched_need_the_signature_too(
     server: RunningServer, peer: Peer
 ) -> None:
+    peer.answer("PUT", "/_matrix/federation/v1/send/", {"pdus": {}})
     alice, room, _ = await watched_room(server, peer)
     serve(peer, room)
     good, bad = unsent(room, 1)[0], room.message("spam")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
 from tests.federation.conftest import StartPeer, StartServers
 from tests.federation.test_gaps import serve
@@ -133,9 +134,9 @@ async def test_a_redaction_is_fetched_by_those_who_lack_it(
     assert ids.index(last) < ids.index(regret) < ids.index(said)
 
 
-async def everything(client: Client, room_id: str) -> list[dict[str, object]]:
+async def everything(client: Client, room_id: str) -> list[JsonObject]:
     """All events of a room's history, the newest first."""
-    chunk: list[dict[str, object]] = []
+    chunk: list[JsonObject] = []
     query = {"limit": "50"}
     for _ in range(20):
         page = await client.messages(room_id, **query)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
+
 import pytest
 
+from homeserver.protocol.signatures import Signer
+from homeserver.protocol.x_matrix import authorization
 from tests.conftest import StartServer
 from tests.federation.conftest import StartPeer
 from tests.support.certificates import Authority
@@ -88,3 +93,44 @@ async def test_private_addresses_are_not_reached(
     peer = await start_peer(server)
     assert (await peer.request("GET", PROFILE))[0] == 401
     assert peer.requests == []
+
+
+async def test_keys_of_made_up_servers_are_asked_for_within_limits(
+    server: RunningServer, peer: Peer
+) -> None:
+    """Whoever makes up servers that never answer doesn't keep those out that we know."""
+    path = "/_matrix/federation/v1/query/profile?user_id=@x:hs.test"
+    assert (await peer.request("GET", path))[0] == 404
+    reached = asyncio.Semaphore(0)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        reached.release()
+
+    async with AsyncExitStack() as stack:
+        names = []
+        for _ in range(5):
+            listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+            stack.callback(listening.close)
+            names.append(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+
+        def claim(name: str) -> str:
+            signer = Signer(name, "ed25519:x", peer.signer.key)
+            return authorization(signer, "GET", path, "hs.test", None)
+
+        waiting = [
+            asyncio.create_task(peer.request("GET", path, header=claim(name))) for name in names[:4]
+        ]
+        async with asyncio.timeout(20):
+            for _ in waiting:
+                await reached.acquire()
+        status, answer = await peer.request("GET", path, header=claim(names[4]))
+        assert (status, answer["errcode"]) == (429, "M_LIMIT_EXCEEDED")
+        assert (await peer.request("GET", path))[0] == 404
+        for writer in writers:
+            writer.close()
+        assert {status for status, _ in await asyncio.gather(*waiting)} == {401}
+    again, _ = await peer.request("GET", path, header=claim(names[0]))
+    assert again == 401
+    assert len(writers) == 4  # nobody was asked twice

@@ -13,7 +13,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from homeserver.config import Config, Listener
 from homeserver.errors import Unavailable
-from homeserver.http.authentication import Authentication
+from homeserver.http.authentication import Authentication, CheckOrigin
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.listeners import Listeners
@@ -69,7 +69,7 @@ class _NobodyIsLoggedIn:
         raise AssertionError("these routes take no token")
 
 
-async def nobody_signs(request: BaseRequest, content: JsonObject | None) -> str:
+async def nobody_signs(request: BaseRequest, address: str) -> CheckOrigin:
     raise AssertionError("these routes take no signature")
 
 

@@ -44,9 +44,7 @@ class BoundBody(msgspec.Struct):
 @endpoints.put(
     "/exchange_third_party_invite/{room_id}", auth=Auth.FEDERATION, limit=Limit.FEDERATION
 )
-async def exchange_third_party_invite(
-    call: Call, room_id: str, body: PartialInvite
-) -> JsonObject:
+async def exchange_third_party_invite(call: Call, room_id: str, body: PartialInvite) -> JsonObject:
     """server-server-api#put_matrixfederationv1exchange_third_party_inviteroomid"""
     if body.type != "m.room.member" or body.content.membership != "invite":
         raise InvalidParam("`type` must be m.room.member, `content.membership` must be invite")

@@ -38,7 +38,8 @@ class Window(Struct, frozen=True):
     @property
     def floor(self) -> int:
         after = LOWEST_ORDER if self.after is None else self.after
-        return max(after, self.room.history_from)
+        # Who left before it sees nothing of the break.
+        return max(after, self.room.history_from) if self.room.history_from < self.upto else after
 
     @property
     def has_gap(self) -> bool:
