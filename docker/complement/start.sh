@@ -42,7 +42,7 @@ rate_limits: {enabled: false}
 default_room_version: "${ROOM_VERSION:-11}"
 application_services: [$services]
 media: {unauthenticated_paths: open}
-push: {require_https: false}
+push: {require_https: false, legacy_mentions: true}
 server_notices: {localpart: _server, display_name: Server Alert, room_name: Server Alert}
 END
 

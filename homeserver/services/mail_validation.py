@@ -23,6 +23,7 @@ from homeserver.mail import Letter, Postman
 
 LIFETIME_MS = 60 * 60 * 1000
 MAX_PROOFS = 10_000
+MAX_LINK = 2_000
 PAGE = "/_matrix/static/client/confirm_mail"
 _ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f]{1,64}@[^\s@<>(),;:\\\"\[\]\x00-\x1f]{1,180}")
 _SECRET = re.compile(r"[0-9A-Za-z.=_-]{1,255}")
@@ -90,6 +91,8 @@ class MailValidation:
     def _proof_for(self, purpose: Purpose, request: Request) -> Proof:
         if _SECRET.fullmatch(request.client_secret) is None:
             raise InvalidParam("`client_secret` has 1 to 255 of the characters 0-9 a-z A-Z . = _ -")
+        if request.next_link is not None and len(request.next_link) > MAX_LINK:
+            raise InvalidParam(f"`next_link` has at most {MAX_LINK} characters")
         address = canonical_address(request.address)
         key = (purpose, address, request.client_secret)
         sid = self._sids.get(key)

@@ -83,3 +83,4 @@ def test_the_server_is_open_and_may_reach_private_addresses(suite: Path) -> None
     assert not config.rate_limits.enabled
     assert "172.16.0.0/12" in config.outgoing.allowed_private_ranges
     assert not config.push.require_https
+    assert config.push.legacy_mentions

@@ -188,6 +188,7 @@ async def test_what_is_no_address_or_secret_is_refused(mailing: RunningServer) -
         {"email": "a@b\r\nBcc: c@d"},
         {"client_secret": "ü"},
         {"client_secret": ""},
+        {"next_link": "https://app.test/" + "x" * 2_000},
     )
     for wrong in wrongs:
         refused = await refusal(ask(alice, "account/3pid", **wrong))
