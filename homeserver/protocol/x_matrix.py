@@ -17,7 +17,8 @@ from homeserver.protocol.signatures import Signer
 # "For compatibility with older servers, the recipient should allow colons to be included in
 # values without requiring the value to be enclosed in quotes." Base64's `/` and `=` as well.
 _PARAMETER = re.compile(
-    r'[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))[ \t]*'
+    r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*"
+    r'(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s",]+))[ \t]*'
 )
 _MAX_HEADER = 4096
 
@@ -64,11 +65,15 @@ def _parameters(text: str) -> dict[str, str]:
         if match is None or text[match.end() : match.end() + 1] not in ("", ","):
             raise XMatrixError("the X-Matrix header is malformed")
         name, quoted, token = match.groups()
-        value = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        value = token if quoted is None else _unescaped(quoted)
         if found.setdefault(name.lower(), value) != value:
             raise XMatrixError(f"the X-Matrix header gives {name} twice")
         position = match.end() + 1
     return found
+
+
+def _unescaped(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted) if "\\" in quoted else quoted
 
 
 def request_message(
