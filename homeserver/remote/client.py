@@ -230,15 +230,13 @@ class FederationClient:
             body = _decode(await read_at_most(response, MAX_ERROR_BYTES))
         except (ValueError, TooMuch):
             body = {}
-        # 429 and 5xx come from a server in trouble, but for those about one file; everything
-        # else is an answer.
-        errcode = body.get("errcode") if isinstance(body, dict) else None
-        in_trouble = response.status >= 500 or response.status == 429
-        if in_trouble and errcode not in {"M_NOT_YET_UPLOADED", "M_TOO_LARGE"}:
+        body = body if isinstance(body, dict) else {}
+        refusal = RemoteRefusal(destination, response.status, body)
+        if refusal.is_trouble:
             self._availability.failed(destination)
         else:
             self._availability.is_there(destination)
-        raise RemoteRefusal(destination, response.status, body if isinstance(body, dict) else {})
+        raise refusal
 
     @asynccontextmanager
     async def _place(self, destination: str) -> AsyncIterator[None]:

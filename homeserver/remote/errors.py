@@ -10,6 +10,7 @@ from homeserver.json_types import JsonObject
 
 # Said to a client of ours, these would log it out.
 _ABOUT_US = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_UNAUTHORIZED", "M_USER_LOCKED"}
+_ABOUT_ONE_FILE = ("M_NOT_YET_UPLOADED", "M_TOO_LARGE")
 _ERRCODE = re.compile(r"[A-Za-z0-9_.]{1,100}")
 
 
@@ -24,7 +25,11 @@ class Unreachable(MatrixError):
 
 
 class RemoteRefusal(MatrixError):
-    """The server answered with an error: `remote_status` and `remote_body` are what it said."""
+    """The server answered with an error: `remote_status` and `remote_body` are what it said.
+
+    `is_trouble`: 429 and 5xx come from a server in trouble, but for those about one file;
+    everything else is an answer.
+    """
 
     def __init__(self, destination: str, status: int, body: JsonObject) -> None:
         errcode = body.get("errcode")
@@ -39,6 +44,7 @@ class RemoteRefusal(MatrixError):
         if isinstance(version := body.get("room_version"), str):
             self.fields["room_version"] = version  # of a room that we can't join
         self.remote_status = status
+        self.is_trouble = (status >= 500 or status == 429) and errcode not in _ABOUT_ONE_FILE
         self.remote_body = body
 
 

@@ -194,3 +194,18 @@ async def test_only_who_invited_takes_the_invite_back(server: RunningServer, pee
     await room.send(taken_back)
     shown = await alice.sync_until(lambda answer: left(answer, room.room_id))
     assert [e["event_id"] for e in shown["timeline"]["events"]] == [taken_back.event_id]
+
+
+async def test_a_server_that_takes_no_transactions_is_still_asked(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    alice = await enter(server, room)
+    serve(peer, room)
+    peer.answer("PUT", f"{V1}/send/", {"errcode": "M_UNRECOGNIZED", "error": "?"}, status=404)
+    for number in range(3):
+        await alice.send(room.room_id, "do you hear me?")
+        unsent(room, 1)
+        event = await room.say(f"{number}: no")
+        assert await is_shown(alice, room, event.event_id)
+    assert peer.asked(f"{V1}/get_missing_events") == 3

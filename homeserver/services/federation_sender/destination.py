@@ -21,8 +21,9 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError, encode_lenient
-from homeserver.remote.availability import Availability
+from homeserver.remote.availability import FIRST_BACKOFF_MS, Availability
 from homeserver.remote.client import FederationClient, Terms, path_to
+from homeserver.remote.errors import RemoteRefusal
 from homeserver.services.federation_sender.passing_edus import PassingEdus
 from homeserver.services.federation_sender.stored_edus import StoredEduReader, StoredEdus
 
@@ -32,6 +33,7 @@ AGAIN_SECONDS = 5.0
 """After a failure of ours, not theirs."""
 MAX_WAITING = 500
 """Events that wait in memory; a destination with more is behind."""
+MAX_REFUSED_MS = 3600 * 1000
 MAX_INTRODUCTIONS = 1000
 INTRODUCTIONS_AT_ONCE = 5
 """Users whose devices are told in one transaction."""
@@ -69,6 +71,8 @@ class Destination:
         self._means = means
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._introductions: dict[str, None] = {}
+        self._refusals = 0
+        self._refused_until = 0
         self._task: asyncio.Task[None] | None = None
         self._return = asyncio.Event()
         self._is_stopped = False
@@ -115,6 +119,7 @@ class Destination:
 
     def is_back(self) -> None:
         """It can be reached again."""
+        self._refused_until = 0
         self._return.set()
         self.wake()
 
@@ -162,20 +167,35 @@ class Destination:
 
     async def _run(self) -> None:
         while self._has_something:
-            if self._means.availability.is_backing_off(self.name):
+            if self._retry_at > self._means.clock():
                 self._fall_behind()
                 self.passing.clear()
                 await self._wait_for_return()
                 continue
             try:
                 await self._send_once()
+                self._refusals = 0
             except MatrixError as error:
                 log.info("not told", destination=self.name, reason=error.message)
-                self._means.availability.failed(self.name)
+                self._failed(error)
+
+    @property
+    def _retry_at(self) -> int:
+        """From when on it is told something again, 0: now."""
+        return max(self._means.availability.retry_at(self.name), self._refused_until)
+
+    def _failed(self, error: MatrixError) -> None:
+        """A server that answers but takes no transactions may still be asked for other things."""
+        if isinstance(error, RemoteRefusal) and not error.is_trouble:
+            wait = FIRST_BACKOFF_MS * 2 ** min(self._refusals, 30)
+            self._refusals += 1
+            self._refused_until = self._means.clock() + min(wait, MAX_REFUSED_MS)
+        else:
+            self._means.availability.failed(self.name)
 
     async def _wait_for_return(self) -> None:
         self._return.clear()
-        seconds = (self._means.availability.retry_at(self.name) - self._means.clock()) / 1000
+        seconds = (self._retry_at - self._means.clock()) / 1000
         try:
             async with asyncio.timeout(max(seconds, 0.05)):
                 await self._return.wait()
