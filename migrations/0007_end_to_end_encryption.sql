@@ -45,13 +45,14 @@ CREATE TABLE device_list_changes (
 );
 CREATE INDEX device_list_changes_user ON device_list_changes (user_id, position);
 
+-- No foreign key: it would double the time that a message to many devices holds the stream writer, which is the
+-- only one who writes messages and deletes devices.
 CREATE TABLE to_device_messages (
     user_id   text NOT NULL,
     device_id text NOT NULL,
     position  bigint NOT NULL,
     json      bytea NOT NULL,        -- the message as /sync shows it
-    PRIMARY KEY (user_id, device_id, position),
-    FOREIGN KEY (user_id, device_id) REFERENCES devices ON DELETE CASCADE
+    PRIMARY KEY (user_id, device_id, position)
 );
 
 -- Messages to devices of other servers, until those have taken them: the content of m.direct_to_device.

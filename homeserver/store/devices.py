@@ -106,7 +106,7 @@ async def rename(connection: Connection, user_id: str, device_id: str, display_n
 
 
 async def delete(connection: Connection, devices: Sequence[tuple[str, str]]) -> None:
-    """Delete devices (user id, device id), with all that hangs on them: tokens, keys, inbox."""
+    """Delete devices (user id, device id), with all that hangs on them: tokens, keys."""
     await connection.execute(
         """
         DELETE FROM devices d USING unnest($1::text[], $2::text[]) AS g (user_id, device_id)

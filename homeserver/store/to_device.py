@@ -43,8 +43,7 @@ class TransactionRow(Struct, frozen=True):
 async def put(connection: Connection, rows: Sequence[ToDeviceRow]) -> None:
     """Put messages into inboxes; what is for devices that don't exist is dropped.
 
-    The devices are held until the transaction ends: one that is deleted meanwhile takes its inbox
-    with it.
+    No device is deleted meanwhile: who calls this is the only one who does that.
     """
     await connection.execute(
         """
@@ -53,7 +52,6 @@ async def put(connection: Connection, rows: Sequence[ToDeviceRow]) -> None:
         FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
             AS m (user_id, device_id, position, json)
         JOIN devices d ON d.user_id = m.user_id AND d.device_id = m.device_id
-        FOR KEY SHARE OF d
         """,
         [r.user_id for r in rows],
         [r.device_id for r in rows],
@@ -89,6 +87,19 @@ async def delete(connection: Connection, delivered: Mapping[DeviceKey, int]) -> 
         [user_id for user_id, _ in delivered],
         [device_id for _, device_id in delivered],
         list(delivered.values()),
+    )
+
+
+async def delete_inboxes(connection: Connection, devices: Sequence[DeviceKey]) -> None:
+    """Delete all messages for devices that are no more."""
+    await connection.execute(
+        """
+        DELETE FROM to_device_messages m
+        USING unnest($1::text[], $2::text[]) AS d (user_id, device_id)
+        WHERE m.user_id = d.user_id AND m.device_id = d.device_id
+        """,
+        [user_id for user_id, _ in devices],
+        [device_id for _, device_id in devices],
     )
 
 

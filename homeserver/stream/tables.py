@@ -179,6 +179,7 @@ async def write_device_lists(connection: Connection, changes: Sequence[DeviceLis
     deleted = [(change.user_id, change.device_id) for change in changes if change.is_deleted]
     if deleted:
         await device_store.delete(connection, deleted)
+        await to_device_store.delete_inboxes(connection, deleted)
     cross_signing = [row for change in changes for row in change.cross_signing]
     if cross_signing:
         await cross_signing_store.put(connection, cross_signing)
