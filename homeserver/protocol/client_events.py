@@ -169,11 +169,6 @@ def relations(bundle: bytes) -> bytes:
     return b'"m.relations":' + bundle
 
 
-def content_json(pdu: bytes) -> bytes:
-    """Just the `content` of a PDU, as it stands there."""
-    return bytes(_decode(pdu).content)
-
-
 def stripped_state(pdu: bytes) -> bytes:
     """The StrippedStateEvent of a state event. client-server-api#stripped-state
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from homeserver.json_types import JsonObject
 
 _Tree = dict[str, Any]  # property name -> subtree, or True for the whole property
@@ -61,9 +59,6 @@ class EventFields:
     def project(self, event: JsonObject) -> JsonObject:
         """A new object with the asked properties; those that the event lacks are left out."""
         return _project(event, self._tree)
-
-    def project_json(self, event_json: bytes) -> bytes:
-        return msgspec.json.encode(self.project(msgspec.json.decode(event_json)))
 
 
 def _project(value: JsonObject, tree: _Tree) -> JsonObject:

@@ -22,9 +22,6 @@ _SERVER_NAME = re.compile(
 _NEW_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
 _REFERENCE_HASH = re.compile(r"[A-Za-z0-9+/]{43}")
 _URL_SAFE_REFERENCE_HASH = re.compile(r"[A-Za-z0-9_-]{43}")
-_OPAQUE_ID = re.compile(r"[0-9A-Za-z._~-]{1,255}")
-_NAMESPACED_ID = re.compile(r"[a-z][a-z0-9._-]{0,254}")
-_ROOM_VERSION = re.compile(r"[a-z0-9.-]{1,32}")
 _SIGNING_KEY_ID = re.compile(r"ed25519:[a-zA-Z0-9_]+")
 
 _URL_SAFE = EventIdFormat.URL_SAFE_REFERENCE_HASH
@@ -133,21 +130,6 @@ def is_event_id(value: Any, rules: RoomVersion | None = None) -> TypeGuard[str]:
 def is_device_id(value: Any) -> TypeGuard[str]:
     """A device id: chosen by clients, so any text."""
     return type(value) is str and value != "" and _is_text(value) and fits(value)
-
-
-def is_opaque_id(value: Any) -> TypeGuard[str]:
-    """appendices#opaque-identifiers"""
-    return type(value) is str and _OPAQUE_ID.fullmatch(value) is not None
-
-
-def is_namespaced_id(value: Any) -> TypeGuard[str]:
-    """appendices#common-namespaced-identifier-grammar"""
-    return type(value) is str and _NAMESPACED_ID.fullmatch(value) is not None
-
-
-def is_room_version(value: Any) -> TypeGuard[str]:
-    """rooms/#room-version-grammar (known to us or not)"""
-    return type(value) is str and _ROOM_VERSION.fullmatch(value) is not None
 
 
 def is_signing_key_id(value: Any) -> TypeGuard[str]:

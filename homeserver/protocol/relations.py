@@ -8,7 +8,7 @@ client-server-api#forming-relationships-between-events
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -60,14 +60,6 @@ def relation_of(content: JsonObject) -> Relation | None:
     )
 
 
-def reply_of(content: JsonObject) -> str | None:
-    """The event that a rich reply (`m.in_reply_to`) answers, also if that is only a fallback."""
-    related = content.get("m.relates_to")
-    reply = related.get("m.in_reply_to") if isinstance(related, dict) else None
-    event_id = reply.get("event_id") if isinstance(reply, dict) else None
-    return event_id if is_event_id(event_id) else None
-
-
 def may_be_thread_root(content: JsonObject) -> bool:
     """May a thread start at an event with this content? Otherwise sending answers 400 M_UNKNOWN.
 
@@ -75,26 +67,6 @@ def may_be_thread_root(content: JsonObject) -> bool:
     relationship (i.e., one with an `m.relates_to` property with a `rel_type` property)."
     """
     return relation_of(content) is None
-
-
-def thread_root_of(
-    content: JsonObject, relation_of_event: Callable[[str], Relation | None]
-) -> str | None:
-    """The root of the thread that an event with this content belongs to; None: the main timeline.
-
-    `relation_of_event` tells the relation of the event with an id, None if it has none or isn't
-    known. "[...] the server follows the event relationship until it finds a thread root via an
-    `m.thread` relation [...] implementations are encouraged to do a maximum of 3 hops"
-    client-server-api#receiving-notifications
-    """
-    relation = relation_of(content)
-    for _ in range(MAX_HOPS):
-        if relation is None:
-            return None
-        if relation.rel_type == THREAD:
-            return relation.event_id
-        relation = relation_of_event(relation.event_id)
-    return relation.event_id if relation is not None and relation.rel_type == THREAD else None
 
 
 def is_valid_replacement(original: Event, replacement: Event) -> bool:
@@ -122,22 +94,6 @@ def is_valid_replacement(original: Event, replacement: Event) -> bool:
 
 def _identity(event: Event) -> tuple[str, str, str]:
     return (event.room_id, event.sender, event.type)
-
-
-def newest_replacement(original: Event, candidates: Iterable[Event]) -> Event | None:
-    """The most recent valid edit among events that aren't redacted.
-
-    "The most recent event is determined by comparing `origin_server_ts`; if two or more
-    replacement events have identical `origin_server_ts`, the event with the lexicographically
-    largest `event_id` is treated as more recent."
-    """
-    valid = (event for event in candidates if is_valid_replacement(original, event))
-    return max(valid, key=lambda event: (event.origin_server_ts, event.event_id), default=None)
-
-
-def may_have_bundle(event: Event) -> bool:
-    """ "State events do not currently receive bundled aggregations." """
-    return not event.is_state
 
 
 class ThreadSummary(msgspec.Struct, frozen=True, gc=False):

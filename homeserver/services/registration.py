@@ -138,16 +138,6 @@ class Registration:
         await self.create(NewAccount(user_id, is_guest=True))
         return user_id
 
-    async def new_token(self, makes_admin: bool, uses_allowed: int | None) -> str:
-        """A new registration token that does not expire."""
-        token = secrets.token_urlsafe(18)
-        async with self._database.connection() as connection:
-            made = RegistrationToken(
-                token, self._clock(), uses_allowed=uses_allowed, makes_admin=makes_admin
-            )
-            await registration_tokens.insert(connection, made)
-        return token
-
     async def first_admin_token(self) -> str | None:
         """Lets the owner of a new server make one account, an admin's; good for a day.
 

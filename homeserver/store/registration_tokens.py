@@ -88,17 +88,6 @@ async def use(connection: Connection, token: str, now: int) -> RegistrationToken
     return RegistrationToken(**row) if row is not None else None
 
 
-async def all_tokens(connection: Connection) -> list[RegistrationToken]:
-    """Every token, oldest first."""
-    rows = await connection.fetch(
-        """
-        SELECT token, created_at, uses_allowed, uses, expires_at, makes_admin
-        FROM registration_tokens ORDER BY created_at, token
-        """
-    )
-    return [RegistrationToken(**row) for row in rows]
-
-
 async def delete(connection: Connection, token: str) -> bool:
     """False if there is no such token."""
     gone = await connection.fetchval(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.canonical_json import encode_pdu
 from homeserver.protocol.client_events import (
     age,
     client_json,
+    federation_json,
     pruned_client_json,
     redacted_client_json,
     replaced_state,
@@ -118,10 +120,20 @@ class StoredEvent:
 
         State is shown as it is: without it the room would not be what it is.
         """
-        hidden = history is not None and history.is_erased(self.sender, order)
-        if not hidden or self.state_key is not None or self.redaction is not None:
+        if self.redaction is not None or not self._is_erased(history, order):
             return self.client
         return pruned_client_json(self.json, self.event_id, self.rules)
+
+    def federation_for(self, history: VisibleHistory | None, order: int) -> bytes:
+        """The PDU with its id and an `unsigned`, for a filter that asks for that format."""
+        pdu = self.json
+        if self.redacted_by is not None or self._is_erased(history, order):
+            pdu = encode_pdu(redact(self.event.pdu, self.rules), self.rules)
+        return federation_json(pdu, self.event_id, self.rules)
+
+    def _is_erased(self, history: VisibleHistory | None, order: int) -> bool:
+        hidden = history is not None and history.is_erased(self.sender, order)
+        return hidden and self.state_key is None
 
     def replace(self, replaced: StoredEvent) -> None:
         """Say which state event this one replaced (again, if that one was redacted meanwhile)."""

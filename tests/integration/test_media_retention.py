@@ -279,7 +279,8 @@ async def test_media_are_listed_for_admins(server: RunningServer) -> None:
             ("@alice:hs.test", 3, 60),
             ("@bob:hs.test", 1, 5),
         ]
-        deleted = await media.retention.delete_where(Page(user_id="@alice:hs.test"))
+        rows = await media.retention.find_all(Page(user_id="@alice:hs.test"))
+        deleted = await media.retention.delete(row.mxc for row in rows)
         assert {str(mxc) for mxc in deleted} == set(uris)
 
 

@@ -213,6 +213,23 @@ async def test_event_fields_cut_events_down(server: RunningServer) -> None:
     }
 
 
+async def test_events_come_in_the_format_of_federation_if_asked_for(server: RunningServer) -> None:
+    room_id, (alice, bob) = await room_of(server, 2)
+    kept, gone = await alice.send(room_id, "kept"), await alice.send(room_id, "gone")
+    await alice.redact(room_id, gone)
+    bob.next_batch = None
+    plain = await joined(bob, room_id)
+    bob.next_batch = None
+    room = await joined(bob, room_id, filter=json.dumps({"event_format": "federation"}))
+    events = {event["event_id"]: event for event in room["timeline"]["events"]}
+    assert events[kept]["content"]["body"] == "kept"
+    assert "hs.test" in events[kept]["signatures"]
+    assert events[kept]["unsigned"]["age"] >= 0
+    assert events[gone]["content"] == {}
+    assert list(events) == [event["event_id"] for event in plain["timeline"]["events"]]
+    assert all("auth_events" in event for event in room["state"]["events"])
+
+
 async def test_only_the_sending_device_sees_the_transaction_id(server: RunningServer) -> None:
     room_id, (alice, bob) = await room_of(server, 2)
     laptop = await alice.another_device()

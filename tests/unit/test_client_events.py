@@ -14,7 +14,6 @@ from homeserver.protocol.canonical_json import encode_valid
 from homeserver.protocol.client_events import (
     age,
     client_json,
-    content_json,
     federation_json,
     membership,
     redacted_client_json,
@@ -158,10 +157,6 @@ def test_stripped_state_has_four_fields() -> None:
     }
 
 
-def test_content_is_copied_as_it_stands() -> None:
-    assert content_json(pdu(content={"a": [1, {}]})) == b'{"a":[1,{}]}'
-
-
 def test_the_federation_format_is_the_pdu_with_its_id() -> None:
     source = pdu()
     event = json.loads(with_unsigned(federation_json(source, EVENT_ID, V12), age(2)))
@@ -175,9 +170,8 @@ def test_a_pdu_of_version_1_has_its_id_already() -> None:
 
 def test_large_numbers_of_old_rooms_survive() -> None:
     content = b'{"n":100000000000000000000000000000,"f":1e+30,"redacts":"$x"}'
-    source = pdu(type="m.room.redaction", redacts="$t").replace(
-        content_json(pdu(type="m.room.redaction", redacts="$t")), content
-    )
+    source = pdu(type="m.room.redaction", redacts="$t", content={"a": 1})
+    source = source.replace(b'{"a":1}', content)
     event = json.loads(client_json(source, EVENT_ID, ROOM_VERSIONS["1"]))
     assert event["content"] == {"n": 10**29, "f": 1e30, "redacts": "$t"}
 

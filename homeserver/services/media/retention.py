@@ -93,10 +93,6 @@ class Retention:
         await self._contents.sweep()
         return deleted
 
-    async def delete_where(self, page: Page) -> list[Mxc]:
-        """Delete the media of a page of `find_all`."""
-        return await self.delete(row.mxc for row in await self.find_all(page))
-
     async def find(self, mxc: Mxc) -> MediaRow | None:
         """What is known of a piece of media, for admins."""
         async with self._ground.database.connection() as connection:

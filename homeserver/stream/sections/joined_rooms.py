@@ -15,6 +15,7 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
 from homeserver.stream.sections.cited_members import CitedMembers
 from homeserver.stream.sections.ephemeral import ephemeral_events
+from homeserver.stream.sections.event_form import event_with_age
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.ready_rooms import ReadyRooms, is_plain
 from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
@@ -248,7 +249,7 @@ class JoinedRooms:
         limit = matcher.definition.limit
         if limit is not None:
             found = found[:limit]
-        return [stored.client_at(request.now) for stored in found]
+        return [event_with_age(request, stored) for stored in found]
 
     def _members_changed(self, answer: RoomAnswer, request: SyncRequest) -> bool:
         if request.from_scratch or answer.timeline.window.after is None:

@@ -11,6 +11,7 @@ from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
+from homeserver.stream.sections.event_form import event_form, event_with_age
 from homeserver.stream.sections.room_state import Shown, StateHistory
 from homeserver.stream.sections.timeline import (
     DEFAULT_LIMIT,
@@ -116,7 +117,7 @@ class LeftRooms:
             events = await self._rooms.events.get_many(
                 connection, shown.values(), self._rooms.rules_of
             )
-        state = [stored.client_at(request.now) for stored in events.values()]
+        state = [event_with_age(request, stored) for stored in events.values()]
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
         return json_object(
             [
@@ -145,10 +146,8 @@ def _timeline_object(
 ) -> bytes:
     def event(stored: StoredEvent) -> bytes:
         was = membership(history.membership_at(order_of(stored)))
-        return with_unsigned(
-            stored.client_for(history, order_of(stored)),
-            age(max(0, request.now - stored.origin_server_ts)) + b"," + was,
-        )
+        fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + was
+        return with_unsigned(event_form(request, stored, history), fragment)
 
     events = [event(stored) for stored in timeline.events]
     if row.stripped_state is not None:  # the leave was no event of a room that we were in

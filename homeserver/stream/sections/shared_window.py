@@ -101,7 +101,7 @@ class SharedWindow:
         They are encoded once a second at most, except for whom they hold something of their own.
         """
         own = (request.user_id, request.device_id) in self._owners
-        projected = request.filter.event_fields is not None
+        projected = request.filter.event_fields is not None or request.filter.federation_format
         bundled = bundles and any(s.event_id in bundles for s in self.timeline.events)
         if history is not None or own or projected or bundled:
             return self._encode(request, history, own, bundles)
@@ -142,11 +142,13 @@ def _event(
         fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
     if bundled is not None:
         fragment += b"," + relations(bundled)
-    return with_unsigned(_client(stored, history), fragment)
+    return with_unsigned(_form(request, stored, history), fragment)
 
 
-def _client(stored: StoredEvent, history: VisibleHistory | None) -> bytes:
+def _form(request: SyncRequest, stored: StoredEvent, history: VisibleHistory | None) -> bytes:
     """Without `prev_content` if the user may not see the event that was replaced."""
+    if request.filter.federation_format:
+        return stored.federation_for(history, order_of(stored))
     if history is None or stored.replaces is None or history.allows(stored.replaces * ORDER_STEP):
         return stored.client_for(history, order_of(stored))
     return stored.client_without_previous()

@@ -1,0 +1,24 @@
+"""An event in the format that a filter asks for: `event_format`. client-server-api#filtering"""
+
+from __future__ import annotations
+
+from homeserver.protocol.client_events import age, with_unsigned
+from homeserver.protocol.history_visibility import VisibleHistory
+from homeserver.stream.sections.timeline import order_of
+from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.sync_request import SyncRequest
+
+
+def event_form(
+    request: SyncRequest, stored: StoredEvent, history: VisibleHistory | None = None
+) -> bytes:
+    """As its reader may see it, without what is for one device only."""
+    if request.filter.federation_format:
+        return stored.federation_for(history, order_of(stored))
+    return stored.client_for(history, order_of(stored))
+
+
+def event_with_age(request: SyncRequest, stored: StoredEvent) -> bytes:
+    """An event of the state."""
+    fragment = age(max(0, request.now - stored.origin_server_ts))
+    return with_unsigned(event_form(request, stored), fragment)
