@@ -70,7 +70,7 @@ unit: $(VENV)/.installed-dev ## the tests that need no database
 routes: $(VENV)/.installed ## every route of the server
 	@$(BIN)/homeserver routes
 
-config: $(VENV)/.installed ## config.example.yaml, anew from homeserver/config.py
+config: $(VENV)/.installed ## config.example.yaml, anew from homeserver/config
 	$(BIN)/homeserver generate-config > config.example.yaml
 
 bench: $(VENV)/.installed ## throughput, latency, CPU and memory of the hot path

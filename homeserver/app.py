@@ -1,4 +1,4 @@
-"""The only place where the parts are built and joined, top to bottom, in order of need.
+"""The only place where the parts are built and joined, on what `cores` has running.
 
 Rules of this file: what is opened here is pushed on the stack with how it is closed, so the end is
 the beginning in reverse; no part learns of another but through its constructor.
@@ -6,7 +6,6 @@ the beginning in reverse; no part learns of another but through its constructor.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -16,11 +15,10 @@ from msgspec import Struct, field
 
 from homeserver import background
 from homeserver.clock import now_ms
-from homeserver.config import EMBEDDED, Config
-from homeserver.federation import Ground, look_elsewhere, take_encryption_edus
-from homeserver.federation import build as build_federation
+from homeserver.config import Config
+from homeserver.cores import Cores, open_database, running_cores
+from homeserver.federation import look_elsewhere, take_encryption_edus
 from homeserver.http.authentication import Authentication
-from homeserver.http.federation.parts import FederationParts
 from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
@@ -29,19 +27,12 @@ from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
 from homeserver.mail import Postman
-from homeserver.protocol.push_defaults import default_rules
-from homeserver.protocol.signatures import Signer
-from homeserver.remote import core as remote_core
-from homeserver.remote.core import RemoteCore
 from homeserver.remote.directory import RemoteDirectory
-from homeserver.remote.guarded_client import guarded_session
 from homeserver.remote.hierarchy import RemoteHierarchy
-from homeserver.remote.media import RemoteMedia
 from homeserver.remote.strangers import Strangers
 from homeserver.services.account_data import AccountData
 from homeserver.services.accounts import AccountObservers, Accounts, Deactivated, PasswordStage
-from homeserver.services.aftermath import Aftermath
-from homeserver.services.app_services.parts import AppServiceParts, app_service_parts
+from homeserver.services.app_services.parts import AppServiceParts
 from homeserver.services.delayed_events import DelayedEvents
 from homeserver.services.departures import Departures
 from homeserver.services.devices import Devices
@@ -52,15 +43,10 @@ from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.mail_validation import MailStage, MailValidation
-from homeserver.services.media.parts import MediaParts, media_parts
 from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
-from homeserver.services.outages import Outages
-from homeserver.services.previews.previews import Previews
-from homeserver.services.previews.running import running as previews_running
 from homeserver.services.profiles import Profiles
-from homeserver.services.push.parts import PushParts, push_parts
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
@@ -71,7 +57,6 @@ from homeserver.services.room_state import RoomState
 from homeserver.services.room_summaries import RoomSummaries
 from homeserver.services.rooms import Rooms
 from homeserver.services.search import Search
-from homeserver.services.search_index import SearchIndex
 from homeserver.services.server_notices import ServerNotices
 from homeserver.services.sessions import DevicesDeleted, Sessions
 from homeserver.services.shared_secret import SharedSecret
@@ -80,9 +65,7 @@ from homeserver.services.thread_subscriptions import ThreadSubscriptions
 from homeserver.services.upgrades import Upgrades
 from homeserver.services.user_directory import UserDirectory
 from homeserver.services.user_interactive import Dummy, Stage, UserInteractive
-from homeserver.signing_key import load_signer
-from homeserver.store.database import Database, migrate, migrations_directory
-from homeserver.stream import core as stream_core
+from homeserver.store.database import Database
 from homeserver.stream.alias_names import AliasClaims, AliasNames
 from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
@@ -113,19 +96,6 @@ class Observers(Struct, frozen=True):
     devices_deleted: list[DevicesDeleted] = field(default_factory=list)
 
 
-class Cores(Struct, frozen=True):
-    """What runs already when the other parts are built."""
-
-    stream: StreamCore
-    remote: RemoteCore
-    federation: FederationParts
-    media: MediaParts
-    previews: Previews
-    push: PushParts
-    app_services: AppServiceParts
-    search_index: SearchIndex
-
-
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Homeserver]:
     """The whole server, listening; it ends cleanly with the block.
@@ -134,13 +104,13 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
     """
     async with AsyncExitStack() as stack:
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        database = await _database(config, stack)
+        database = await open_database(config, stack)
         metrics = Metrics()
-        _background(stack, metrics.watch_event_loop)
+        background.beside(stack, metrics.watch_event_loop)
         last_seen = LastSeen(database, now_ms)
         stack.push_async_callback(last_seen.flush)
-        _background(stack, last_seen.run)
-        cores = await _cores(config, database, metrics, stack)
+        background.beside(stack, last_seen.run)
+        cores = await running_cores(config, database, metrics, stack)
         stream, remote = cores.stream, cores.remote
         parts = _parts(config, database, metrics, last_seen, cores)
         stack.push_async_callback(parts.profiles.stop)
@@ -187,93 +157,6 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
             first_admin_token=await parts.registration.first_admin_token(),
             stream=stream,
         )
-
-
-async def _cores(
-    config: Config, database: Database, metrics: Metrics, stack: AsyncExitStack
-) -> Cores:
-    """What runs before anybody can ask for anything, each built on those before it."""
-    signer = load_signer(config)
-    remote = await _remote(config, database, signer, stack)
-    stream = await _stream(config, database, metrics, signer, stack)
-    media = await _media(config, database, remote, stream, stack)
-    federation = await _federation(Ground(config, database, stream, remote), stack)
-    previews = await stack.enter_async_context(
-        previews_running(config, database, media.pictures.keep, now_ms)
-    )
-    push = await stack.enter_async_context(push_parts(config, database, stream, now_ms))
-    _background(stack, push.pushers.run)
-    app_services = await stack.enter_async_context(
-        app_service_parts(config, database, stream, now_ms)
-    )
-    search_index = SearchIndex(database, stream.writer, stream.notifier)
-    _background(stack, search_index.run)
-    return Cores(stream, remote, federation, media, previews, push, app_services, search_index)
-
-
-async def _remote(
-    config: Config, database: Database, signer: Signer, stack: AsyncExitStack
-) -> RemoteCore:
-    """The ways to other servers; which of them don't answer is written down now and at the end."""
-    remote = await stack.enter_async_context(remote_core.running(config, database, signer, now_ms))
-    outages = Outages(database, remote.availability)
-    stack.push_async_callback(outages.write)
-    _background(stack, outages.run)
-    return remote
-
-
-async def _media(
-    config: Config,
-    database: Database,
-    remote: RemoteCore,
-    stream: StreamCore,
-    stack: AsyncExitStack,
-) -> MediaParts:
-    """The content repository; what other servers redirect to is fetched with its own session."""
-    seconds = float(config.media.fetch_seconds)
-    redirected = guarded_session(config.outgoing, seconds=seconds)
-    await stack.enter_async_context(redirected)
-    fetch = RemoteMedia(remote.client, redirected, seconds).fetch
-    return await stack.enter_async_context(
-        media_parts(config, database, fetch, lambda: stream.writer.position, now_ms)
-    )
-
-
-async def _federation(ground: Ground, stack: AsyncExitStack) -> FederationParts:
-    """What comes in from other servers and what goes out to them."""
-    federation = build_federation(ground)
-    await federation.inbound.incoming.start()
-    stack.push_async_callback(federation.inbound.incoming.stop)
-    await federation.resync.start()
-    stack.push_async_callback(federation.resync.stop)
-    await federation.sender.start()
-    stack.push_async_callback(federation.sender.stop)
-    _background(stack, federation.sender.run)
-    _background(stack, federation.inbound.extremities.run)
-    return federation
-
-
-async def _stream(
-    config: Config, database: Database, metrics: Metrics, signer: Signer, stack: AsyncExitStack
-) -> StreamCore:
-    """The hot room, with the writer lock taken; the writer is drained at the end."""
-    defaults = default_rules(
-        thread_subscriptions=config.push.thread_subscriptions,
-        legacy_mentions=config.push.legacy_mentions,
-    )
-    stream = stream_core.build(database, config.caches, signer, defaults)
-    await stream.start()
-    stack.push_async_callback(stream.stop)
-    _background(stack, stream.inboxes.run)
-    aftermath = Aftermath(database, stream, forget_on_leave=config.rooms.forget_on_leave)
-    stream.writer.on_publish(aftermath.published)
-    _background(stack, aftermath.run)
-    if config.presence.enabled:
-        await stream.presence.start(now_ms)
-        stack.push_async_callback(stream.presence.flush)
-        _background(stack, stream.presence.run)
-    _measure_stream(metrics, stream)
-    return stream
 
 
 def _parts(
@@ -387,7 +270,7 @@ def _follow_replacements(
     transfers = (parts.account_data.follow_upgrade, parts.push_rule_settings.follow_upgrade)
     replacements = Replacements(database, stream, transfers)
     stream.writer.on_publish(replacements.published)
-    _background(stack, replacements.run)
+    background.beside(stack, replacements.run)
 
 
 def _directories(config: Config, database: Database, cores: Cores) -> Directories:
@@ -410,17 +293,6 @@ def _directories(config: Config, database: Database, cores: Cores) -> Directorie
         upgrades=Upgrades(database, stream, now_ms),
         state=ClientState(stream.rooms, stream.sender, aliases),
     )
-
-
-def _measure_stream(metrics: Metrics, stream: StreamCore) -> None:
-    writer = stream.writer
-    metrics.histogram(
-        "homeserver_commit_seconds", "How long a batch takes to commit", writer.commit_seconds
-    )
-    metrics.histogram("homeserver_batch_changes", "Changes in a batch", writer.batch_sizes)
-    metrics.gauge("homeserver_live_rooms", "Rooms in memory", lambda: len(stream.rooms))
-    metrics.gauge("homeserver_long_polls", "Open long polls", lambda: len(stream.notifier))
-    metrics.gauge("homeserver_stream_position", "Newest visible", lambda: writer.position)
 
 
 def _sessions(
@@ -474,32 +346,3 @@ def _user_interactive(
         "m.login.registration_token": RegistrationTokenStage(registration),
     }
     return UserInteractive(stages, now_ms)
-
-
-async def _database(config: Config, stack: AsyncExitStack) -> Database:
-    """The database with the newest schema; Postgres itself is started where it is ours."""
-    url = config.database
-    if url == EMBEDDED:
-        url = await _embedded_postgres(config, stack)
-    database = await Database.open(url, config.database_connections)
-    stack.push_async_callback(database.close)
-    async with database.connection() as connection:
-        applied = await migrate(connection, migrations_directory())
-    if applied:
-        log.info("schema migrated", applied=applied)
-    return database
-
-
-async def _embedded_postgres(config: Config, stack: AsyncExitStack) -> str:
-    from homeserver.store.embedded import EmbeddedPostgres  # only if it is used
-
-    postgres = EmbeddedPostgres(config.data_dir / "postgres", report=log.info)
-    url = await asyncio.to_thread(postgres.start)
-    stack.callback(postgres.stop)
-    _background(stack, postgres.keep_running)
-    return url
-
-
-def _background(stack: AsyncExitStack, work: background.Work) -> None:
-    """Runs `work` beside everything else until the end."""
-    stack.push_async_callback(background.end, background.start(work))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
@@ -37,3 +38,8 @@ async def end(task: asyncio.Task[None]) -> None:
     """Cancel the work and wait for its end."""
     task.cancel()
     await asyncio.wait([task])
+
+
+def beside(stack: AsyncExitStack, work: Work) -> None:
+    """Does `work` beside everything else until the stack is unwound."""
+    stack.push_async_callback(end, start(work))

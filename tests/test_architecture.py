@@ -25,6 +25,7 @@ TOP = {
     "__main__",
     "app",
     "cli",
+    "cores",
     "federation",
     "logs",
     "offline",

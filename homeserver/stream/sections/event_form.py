@@ -9,16 +9,16 @@ from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
 
 
-def event_form(
-    request: SyncRequest, stored: StoredEvent, history: VisibleHistory | None = None
-) -> bytes:
-    """As its reader may see it, without what is for one device only."""
+def event_form(request: SyncRequest, stored: StoredEvent, history: VisibleHistory | None) -> bytes:
+    """An event of the timeline as its reader may see it."""
     if request.filter.federation_format:
         return stored.federation_for(history, order_of(stored))
     return stored.client_for(history, order_of(stored))
 
 
 def event_with_age(request: SyncRequest, stored: StoredEvent) -> bytes:
-    """An event of the state."""
+    """An event of the state, which need not stand in the timeline."""
+    if not request.filter.federation_format:
+        return stored.client_at(request.now)
     fragment = age(max(0, request.now - stored.origin_server_ts))
-    return with_unsigned(event_form(request, stored), fragment)
+    return with_unsigned(stored.federation_for(None, 0), fragment)
