@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import ChainMap, Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from immutables import Map
 from msgspec import Struct, field
@@ -28,6 +28,7 @@ from homeserver.store.state import GroupSize, StateKey
 from homeserver.store.waiting_redactions import WaitingRedaction
 from homeserver.stream.changes import CompletionChange, EventChange, StateChange
 from homeserver.stream.room_unread import READ_TYPES, Reads, UserUnread
+from homeserver.stream.state_lineage import LINEAGE
 from homeserver.stream.stored_event import StoredEvent
 
 State = Map[StateKey, str]
@@ -301,7 +302,7 @@ def _order(entry: TimelineEntry) -> int:
     return entry.order
 
 
-def changed_state(state: State, changes: Iterable[StateChange]) -> State:
+def changed_state(state: State, changes: Sequence[StateChange]) -> State:
     """The state after these changes; cheap, and the old one stays as it is."""
     with state.mutate() as mutation:
         for change in changes:
@@ -310,20 +311,14 @@ def changed_state(state: State, changes: Iterable[StateChange]) -> State:
             elif change.key in mutation:
                 del mutation[change.key]
         after: State = mutation.finish()
+    LINEAGE.note(after, state, [change.key for change in changes])
     return after
 
 
 def state_difference(old: State, new: State) -> tuple[StateChange, ...]:
     """What changed between two states."""
-    changes = [
-        StateChange(key, old.get(key), event_id)
-        for key, event_id in new.items()
-        if old.get(key) != event_id
-    ]
-    changes.extend(
-        StateChange(key, event_id, None) for key, event_id in old.items() if key not in new
-    )
-    return tuple(changes)
+    differing = LINEAGE.differing(old, new)
+    return tuple(StateChange(key, old.get(key), new.get(key)) for key in differing)
 
 
 EVERYTHING_IN_MEMORY = LOWEST_ORDER

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import Struct
+
+from homeserver.lru_cache import LruCache
 from homeserver.protocol.events import Event
 from homeserver.protocol.state_resolution import (
     AuthGraph,
     Conflict,
     MissingEvents,
-    find_conflict,
+    find_conflict_in_deltas,
     needed_events,
     resolve_conflict,
 )
@@ -23,9 +26,20 @@ from homeserver.store.database import Connection
 from homeserver.store.state import StateKey
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.state_lineage import LINEAGE
 
 IN_A_THREAD = 300
 """So many events to be judged take longer than the event loop may stand still."""
+
+
+REMEMBERED = 500
+
+
+class _Resolved(Struct, frozen=True, eq=False):
+    """A resolution, by the ids of the states in memory: they are held here, so they stay theirs."""
+
+    states: Sequence[State]
+    state: State
 
 
 class StateResolver:
@@ -33,6 +47,7 @@ class StateResolver:
 
     def __init__(self, rooms: LiveRooms) -> None:
         self._rooms = rooms
+        self._resolved: LruCache[tuple[int, ...], _Resolved] = LruCache(REMEMBERED)
 
     async def resolve(
         self,
@@ -48,7 +63,26 @@ class StateResolver:
         first = states[0]
         if all(state is first for state in states):
             return first
-        conflict = find_conflict(room.rules, states)
+        name = tuple(sorted({id(state) for state in states}))
+        known = self._resolved.get(name)
+        if known is None:
+            # As long as a fork lasts, each message of either side asks the same.
+            known = _Resolved(states, await self._resolve(connection, room, states, coming))
+            self._resolved.put(name, known)
+        return known.state
+
+    async def _resolve(
+        self,
+        connection: Connection,
+        room: LiveRoom,
+        states: Sequence[State],
+        coming: Event | None,
+    ) -> State:
+        first = states[0]
+        keys = set[StateKey]().union(*(LINEAGE.differing(first, other) for other in states[1:]))
+        # Compared with the first one, all of them are deltas in these keys.
+        deltas = [{key: state.get(key) for key in keys} for state in states]
+        conflict = find_conflict_in_deltas(room.rules, first, deltas)
         resolved: dict[StateKey, str] = {}
         if conflict.conflicted:
             held = {s.event_id: s.event for s in room.pending.values() if s.state_key is not None}
@@ -131,4 +165,5 @@ def _changed(state: State, changes: dict[StateKey, str | None]) -> State:
             else:
                 mutation[key] = event_id
         after: State = mutation.finish()
+    LINEAGE.note(after, state, list(changes))
     return after

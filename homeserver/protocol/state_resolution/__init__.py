@@ -2,7 +2,7 @@
 
 The server *gathers, decides, writes*:
 
-    conflict = find_conflict(rules, state_maps)             # or find_conflict_in_deltas
+    conflict = find_conflict_in_deltas(rules, base, deltas) # find_conflict: of whole states
     ids = needed_events(rules, conflict, graph)             # load these in one query
     resolved = resolve_conflict(rules, conflict, graph, events)
     changes = conflict.changes(resolved)                    # against the first state map
