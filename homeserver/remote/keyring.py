@@ -53,6 +53,22 @@ class _Signed(Struct, frozen=True, gc=False):
     names: Sequence[KeyName]
 
 
+class Verifying(Struct, frozen=True):
+    """Signatures that are being checked; `owners` are the indices of their events."""
+
+    found: list[str | None]
+    owners: Sequence[int]
+    checked: asyncio.Future[list[bool]]
+
+    async def problems(self) -> list[str | None]:
+        """For each event None if all of its signatures are right, else what is wrong with it."""
+        problems = list(self.found)
+        for owner, right in zip(self.owners, await self.checked, strict=True):
+            if not right:
+                problems[owner] = "a signature is wrong"
+        return problems
+
+
 class Keyring:
     """Verifies the signatures of other servers, and ours. `cached` keys are held in memory."""
 
@@ -102,6 +118,10 @@ class Keyring:
 
         The content of each must be as it was signed (or redacted). Check 2 on receipt.
         """
+        return await (await self.begin_verifying(events)).problems()
+
+    async def begin_verifying(self, events: Sequence[Event]) -> Verifying:
+        """The same: on return the keys are at hand, and the rest goes on in a thread."""
         problems: list[str | None] = [None] * len(events)
         wanted: dict[KeyName, int] = {}
         signers = [sorted(required_signers(event)) for event in events]
@@ -131,10 +151,7 @@ class Keyring:
                 continue
             checks += of_event_checks
             owners += [index] * len(of_event_checks)
-        for owner, right in zip(owners, await _check_all(checks), strict=True):
-            if not right:
-                problems[owner] = "a signature is wrong"
-        return problems
+        return Verifying(problems, owners, _begin_checking(checks))
 
     async def keys(self, wanted: Mapping[KeyName, int]) -> dict[KeyName, ServerKey]:
         """The keys that can be had, each valid until the wanted time if its server says so."""
@@ -211,7 +228,10 @@ def _may_sign(event: Event, keys: Mapping[KeyName, ServerKey], name: KeyName) ->
     return not event.rules.enforce_key_validity or key.valid_until_ts >= event.origin_server_ts
 
 
-async def _check_all(checks: Sequence[_Check]) -> list[bool]:
+def _begin_checking(checks: Sequence[_Check]) -> asyncio.Future[list[bool]]:
+    loop = asyncio.get_running_loop()
     if len(checks) < IN_A_THREAD:
-        return [is_signature(*check) for check in checks]
-    return await asyncio.to_thread(lambda: [is_signature(*check) for check in checks])
+        done: asyncio.Future[list[bool]] = loop.create_future()
+        done.set_result([is_signature(*check) for check in checks])
+        return done
+    return loop.run_in_executor(None, lambda: [is_signature(*check) for check in checks])

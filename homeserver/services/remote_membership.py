@@ -38,11 +38,11 @@ from homeserver.store.database import Database
 from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.enter_room import Offer
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.memberships import MEMBER, member_content
 from homeserver.stream.outside_memberships import as_left
 from homeserver.stream.serve_pdus import served_by_ids
+from homeserver.stream.short_offers import Offer
 from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_from_pdus
 
 V1 = "/_matrix/federation/v1"
@@ -139,7 +139,7 @@ class RemoteMembership:
             servers = self._servers(server, answer) if answer.members_omitted else None
             offer = Offer(event, answer.state, answer.auth_chain, servers)
             del answer
-            if await self._entry.enter(room_id, hand.rules, offer):
+            if await self._entry.enter(server, room_id, hand.rules, offer):
                 return
         await self._take_event(event, server)
 

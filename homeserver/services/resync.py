@@ -76,6 +76,7 @@ class Resync:
         left = any(row.is_local and row.is_left for row in change.memberships)
         if left and room is not None and not room.joined_local:
             self._end(change.room_id)
+            self._whole_states.forget(change.room_id)
 
     def _begin(self, room_id: str) -> None:
         self._end(room_id)

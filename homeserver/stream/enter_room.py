@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 from immutables import Map
 from msgspec import Struct
@@ -51,24 +50,15 @@ from homeserver.stream.memberships import MEMBER, MembershipContext, membership_
 from homeserver.stream.outliers import outlier_row, passes_auth_events
 from homeserver.stream.receive import in_order
 from homeserver.stream.send import NEW_ROOM
+from homeserver.stream.short_offers import Offer, shortened
 from homeserver.stream.state_groups import group_of_event, snapshot
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.verify import Verifier
 from homeserver.stream.writer import StreamWriter
 
 A_SLICE = 50
-
-
-class Offer(Struct, frozen=True):
-    """What a server answered to our join: the signed join and the room's state before it.
-
-    `servers`: those in the room, where the state is without its members; None: it is the whole.
-    """
-
-    join: Event
-    state: Sequence[Any]
-    auth_chain: Sequence[Any]
-    servers: tuple[str, ...] | None = None
+MAX_OFFERS = 3
+"""Of so many rooms at once the rest of an offer is kept in memory."""
 
 
 class _Checked(Struct, frozen=True):
@@ -82,7 +72,7 @@ class _Checked(Struct, frozen=True):
 
 
 class RoomEntry:
-    """Takes in the rooms that we join."""
+    """Takes in the rooms that we join. `offers` are those of rooms entered with a part of them."""
 
     def __init__(
         self,
@@ -97,16 +87,40 @@ class RoomEntry:
         self._writer = writer
         self._verifier = verifier
         self._server_name = server_name
+        self.offers: dict[str, Offer] = {}
 
-    async def enter(self, room_id: str, rules: RoomVersion, offer: Offer) -> bool:
-        """Make the room ours; the join is committed on return.
+    async def enter(self, server: str, room_id: str, rules: RoomVersion, offer: Offer) -> bool:
+        """Make the room ours by what a server offers; the join is committed on return.
 
         False: another of our users came in meanwhile, so the join is an event like others.
         Raises BadGateway if the offer doesn't stand the checks.
         """
-        checked = await self._check(room_id, rules, offer)
+        short = await self._check_short(server, room_id, rules, offer)
+        checked = short or await self._check(room_id, rules, offer)
         async with self._rooms.numbering(room_id):
-            return await self._take(room_id, rules, checked)
+            if short is not None:
+                self.offers[room_id] = offer
+            try:
+                return await self._take(room_id, rules, checked)
+            finally:
+                live = self._rooms.peek(room_id)
+                if live is None or not live.is_partial:
+                    self.offers.pop(room_id, None)
+
+    async def _check_short(
+        self, server: str, room_id: str, rules: RoomVersion, offer: Offer
+    ) -> _Checked | None:
+        """The offer of a big room without most of the members, if it can be judged so."""
+        short = shortened(offer, server) if len(self.offers) < MAX_OFFERS else None
+        if short is None:
+            return None
+        try:
+            checked = await self._check(room_id, rules, short)
+        except BadGateway:
+            return None
+        cited = {id_ for event in checked.events.values() for id_ in event.auth_events}
+        cited.update(checked.join.auth_events)
+        return checked if cited <= checked.events.keys() else None
 
     async def _check(self, room_id: str, rules: RoomVersion, offer: Offer) -> _Checked:
         told = (await self._verifier.verify(offer.state, rules, room_id)).events

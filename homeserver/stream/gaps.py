@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Container, Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -174,21 +173,43 @@ class Gaps:
     async def fetch_state(
         self, origin: str, room: LiveRoom, event_id: str, missing: Container[str]
     ) -> None:
-        """Store those of the state before an event that are missing.
+        """Store those of the state before an event that are missing. Raises MatrixError, RoomGone.
 
-        An answer is dealt with in slices, each stored before the next is looked at, so that a big
-        room costs the bytes of the answer and little more. Raises MatrixError, RoomGone.
         server-server-api#get_matrixfederationv1stateroomid
         """
         path = path_to(f"{V1}/state", room.room_id, query=[("event_id", event_id)])
         async with self._big:
             answer = await self.client.get_as(origin, path, _State, BIG)
-            pdus = iter(_by_depth([*answer.auth_chain, *answer.pdus]))
-            del answer
-            while part := list(islice(pdus, A_SLICE)):
-                verified = await self.verifier.verify(part, room.rules, room.room_id, among=missing)
-                if verified.events:
-                    await self._outliers.store(room, verified.events)
+            await self.store_all(room, [*answer.auth_chain, *answer.pdus], missing)
+
+    async def store_all(
+        self, room: LiveRoom, pdus: Sequence[Raw], among: Container[str] | None = None
+    ) -> dict[int, str]:
+        """Store PDUs, in slices: a big room costs the bytes of an answer and little more.
+
+        Gives the ids of those that are signed rightly, by their places in `pdus`. Raises RoomGone.
+        """
+        order = _by_depth(pdus)
+        ids: dict[int, str] = {}
+        storing: asyncio.Task[None] | None = None
+        try:
+            for start in range(0, len(order), A_SLICE):
+                part = order[start : start + A_SLICE]
+                verified = await self.verifier.verify(
+                    [pdus[place] for place in part], room.rules, room.room_id, among=among
+                )
+                for place, event in zip(verified.places, verified.events, strict=True):
+                    ids[part[place]] = event.event_id
+                # While a slice is written the next one is verified.
+                if storing is not None:
+                    await storing
+                storing = asyncio.create_task(self._outliers.store(room, verified.events))
+            if storing is not None:
+                await storing
+        finally:
+            if storing is not None:
+                storing.cancel()
+        return ids
 
     async def fetch_events(self, origin: str, room: LiveRoom, event_ids: Iterable[str]) -> None:
         """Store events by id. server-server-api#get_matrixfederationv1eventeventid"""
@@ -217,16 +238,16 @@ class Gaps:
         return answer
 
 
-def _by_depth(pdus: Iterable[Raw]) -> list[Raw]:
-    """What an event cites is less deep than itself, so that it comes first."""
+def _by_depth(pdus: Sequence[Raw]) -> list[int]:
+    """Their places, ordered so that what an event cites comes before it: it is less deep."""
 
-    def depth(pdu: Raw) -> int:
+    def depth(place: int) -> int:
         try:
-            return _depth_of(pdu).depth
+            return _depth_of(pdus[place]).depth
         except msgspec.DecodeError:
             return 0
 
-    return sorted(pdus, key=depth)
+    return sorted(range(len(pdus)), key=depth)
 
 
 def _list(answer: JsonObject | None, name: str) -> list[Any]:

@@ -68,7 +68,7 @@ def build(
         incoming=incoming,
         entry=entry,
         outside=outside,
-        whole_states=WholeStates(database, rooms, gaps),
+        whole_states=WholeStates(database, rooms, gaps, entry.offers),
         completion=Completion(database, rooms, writer, server_name, clock),
         extremities=extremities,
         backfill=backfill,

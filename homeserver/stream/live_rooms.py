@@ -330,7 +330,7 @@ class LiveRooms:
         idle = [
             room_id
             for room_id, room in self._rooms.items()
-            if not room.pending and not room.lock.locked()
+            if not (room.pending or room.lock.locked() or (room.is_partial and room.joined_local))
         ]
         for room_id in idle[:excess]:
             self.drop(room_id)

@@ -17,18 +17,24 @@ from homeserver.protocol.events import Event, parse_event
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signatures import has_valid_content_hash
-from homeserver.remote.keyring import Keyring
+from homeserver.remote.keyring import Keyring, Verifying
 
 A_SLICE = 50
 """So many PDUs are parsed before others may go on."""
+A_JOB = 500
+"""The signatures of so many events are checked as one job."""
 
 log = structlog.get_logger(__name__)
 
 
 class Verified(Struct):
-    """The good events, and by event id what is wrong with others, where the id is known."""
+    """The good events, and by event id what is wrong with others, where the id is known.
+
+    `places` are the places of the good events among what was given.
+    """
 
     events: list[Event] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -51,7 +57,10 @@ class Verifier:
         A PDU may be given as its JSON (`Raw`). Of others than those `among` (event ids) nothing is
         known.
         """
+        verified = Verified()
+        begun: list[tuple[list[Event], list[int], Verifying]] = []
         parsed: list[Event] = []
+        places: list[int] = []
         for index, pdu in enumerate(pdus):
             if index % A_SLICE == A_SLICE - 1:
                 await asyncio.sleep(0)
@@ -60,19 +69,37 @@ class Verifier:
                 continue
             if among is None or event.event_id in among:
                 parsed.append(event)
-        return await self.check_signatures(parsed)
+                places.append(index)
+            if len(parsed) == A_JOB:
+                # Its signatures are checked in a thread while the next PDUs are parsed here.
+                begun.append((parsed, places, await self._keyring.begin_verifying(parsed)))
+                parsed, places = [], []
+        begun.append((parsed, places, await self._keyring.begin_verifying(parsed)))
+        for events, places, verifying in begun:
+            _note(verified, events, places, await verifying.problems())
+        return verified
 
     async def check_signatures(self, events: Sequence[Event]) -> Verified:
         """Check 2 for events that `parse` gave."""
         verified = Verified()
         problems = await self._keyring.verify_events(events)
-        for event, problem in zip(events, problems, strict=True):
-            if problem is None:
-                verified.events.append(event)
-            else:
-                verified.problems[event.event_id] = problem
-                log.info("dropped", event_id=event.event_id, reason=problem)
+        _note(verified, events, range(len(events)), problems)
         return verified
+
+
+def _note(
+    verified: Verified,
+    events: Sequence[Event],
+    places: Sequence[int],
+    problems: Sequence[str | None],
+) -> None:
+    for event, place, problem in zip(events, places, problems, strict=True):
+        if problem is None:
+            verified.events.append(event)
+            verified.places.append(place)
+        else:
+            verified.problems[event.event_id] = problem
+            log.info("dropped", event_id=event.event_id, reason=problem)
 
 
 def parse(pdu: Any, rules: RoomVersion) -> Event | None:

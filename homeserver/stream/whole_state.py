@@ -25,6 +25,7 @@ from homeserver.stream.gaps import CHAIN, V1, Gaps
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER
+from homeserver.stream.short_offers import Offer
 
 FEW = 50
 """So many missing events are fetched one by one."""
@@ -38,16 +39,37 @@ class _StateIds(Struct):
 class WholeStates:
     """Asks other servers for the members that we lack."""
 
-    def __init__(self, database: Database, rooms: LiveRooms, gaps: Gaps) -> None:
+    def __init__(
+        self, database: Database, rooms: LiveRooms, gaps: Gaps, offers: dict[str, Offer]
+    ) -> None:
         self._database = database
         self._rooms = rooms
         self._gaps = gaps
+        self._offers = offers
+
+    def forget(self, room_id: str) -> None:
+        """Nobody fetches anything for the room any more."""
+        self._offers.pop(room_id, None)
 
     async def fetch(self, server: str, room: LiveRoom, join: Event, partial: State) -> State:
         """The whole state before our join, of which we have a part; all its events are stored.
 
-        Raises MatrixError if the server doesn't answer, or answers what can't be. RoomGone.
+        The server isn't asked if we were told with the join and have kept it until now. Raises
+        MatrixError if it doesn't answer, or answers what can't be. RoomGone.
         """
+        offer = self._offers.pop(room.room_id, None)
+        if offer is not None and offer.join.event_id == join.event_id:
+            ids = await self._gaps.store_all(room, [*offer.state, *offer.auth_chain])
+            state_ids = [ids.get(place, "") for place in range(len(offer.state))]
+        else:
+            state_ids = await self._ask(server, room, join)
+        known = await self._gaps.known(room, state_ids)
+        state = _with_members(partial, state_ids, known)
+        await self._check(room, join, state)
+        return state
+
+    async def _ask(self, server: str, room: LiveRoom, join: Event) -> list[str]:
+        """The ids of the state before our join, all of its events stored that can be had."""
         query = [("event_id", join.event_id)]
         path = path_to(f"{V1}/state_ids", room.room_id, query=query)
         told = await self._gaps.client.get_as(server, path, _StateIds, CHAIN)
@@ -57,10 +79,7 @@ class WholeStates:
             await self._gaps.fetch_events(server, room, missing)
         else:
             await self._gaps.fetch_state(server, room, join.event_id, missing)
-        known = await self._gaps.known(room, told.pdu_ids)
-        state = _with_members(partial, told.pdu_ids, known)
-        await self._check(room, join, state)
-        return state
+        return told.pdu_ids
 
     async def _check(self, room: LiveRoom, join: Event, state: State) -> None:
         """Raises BadGateway unless our join is allowed by the state."""

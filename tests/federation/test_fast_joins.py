@@ -343,6 +343,89 @@ async def test_a_big_state_is_told_in_one_answer(server: RunningServer, peer: Pe
     assert peer.asked(f"{V1}/event/") == 0
 
 
+async def test_a_big_room_is_entered_before_all_that_was_told_is_checked(
+    server: RunningServer, peer: Peer
+) -> None:
+    """The peer leaves nobody out."""
+    room = PartialRoom(peer)
+    for number in range(310):
+        room.member(f"m{number}")
+    room.omits = False
+    room.serve()
+    alice = await server.user("alice")
+    await join(alice, room)
+    assert server.app is not None
+    live = await server.app.stream.rooms.get(room.room_id)
+    assert live is not None and live.entry is not None
+    assert len(await alice.joined_members(room.room_id)) == 312
+    assert (peer.asked(f"{V1}/state_ids/"), peer.asked(f"{V1}/state/")) == (0, 0)
+    state = await alice.get(f"/rooms/{quote(room.room_id)}/state")
+    assert {(e["type"], e["state_key"]): e["event_id"] for e in state} == room.state
+
+
+async def test_states_of_that_time_are_completed(server: RunningServer, room: PartialRoom) -> None:
+    """Also those that were written whole, because differences would have been longer."""
+    alice = await server.user("alice")
+    await join(alice, room)
+    topics = [room.put("m.room.topic", {"topic": f"topic {number}"}) for number in range(30)]
+    await room.send(*topics)
+    room.told.set()
+    assert await alice.joined_members(room.room_id) == members(room, alice.user_id)
+    for topic in (topics[1], topics[14], topics[29]):
+        path = f"{V1}/state_ids/{quote(room.room_id)}?event_id={quote(topic.event_id)}"
+        status, answer = await room.peer.request("GET", path)
+        assert status == 200
+        joins = {room.state["m.room.member", user] for user in members(room, alice.user_id)}
+        assert joins < set(answer["pdu_ids"])
+    await server.restart()
+    server.moved(alice)
+    state = await alice.get(f"/rooms/{quote(room.room_id)}/state")
+    assert {(e["type"], e["state_key"]): e["event_id"] for e in state} == room.state
+
+
+async def test_a_fork_of_that_time_stays_resolved(server: RunningServer, room: PartialRoom) -> None:
+    alice = await server.user("alice")
+    await join(alice, room)
+    base = list(room.heads)
+    left = room.make("m.room.topic", {"topic": "left"}, state_key="", prev_events=base)
+    right = room.make("m.room.topic", {"topic": "right"}, state_key="", prev_events=base)
+    await room.send(left, right)
+    for event in (left, right):
+        room.add(event)
+    room.heads = [left.event_id, right.event_id]
+    merge = await room.say("merged")
+    before = await alice.state(room.room_id, "m.room.topic")
+    room.told.set()
+    assert await alice.joined_members(room.room_id) == members(room, alice.user_id)
+    assert await alice.state(room.room_id, "m.room.topic") == before
+    assert (await alice.event(room.room_id, merge.event_id))["content"]["body"] == "merged"
+    path = f"{V1}/state_ids/{quote(room.room_id)}?event_id={quote(merge.event_id)}"
+    status, answer = await room.peer.request("GET", path)
+    assert status == 200
+    assert room.state["m.room.member", room.user_id] in answer["pdu_ids"]
+
+
+async def test_who_was_told_what_was_not_true_starts_afresh(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = PartialRoom(peer)
+    room.heroes = [room.member("ann").event_id]
+    room.member("ann", "leave")
+    room.serve()
+    room.told.clear()
+    alice = await server.user("alice")
+    await alice.sync(filter=LAZILY)
+    await join(alice, room)
+    await alice.sync(filter=LAZILY)
+    said = await alice.send(room.room_id, "hello")
+    await alice.sync(filter=LAZILY)
+    room.told.set()
+    again = await alice.sync_until(lambda answer: joined(answer, room), filter=LAZILY)
+    assert again["timeline"]["limited"]
+    assert said in [event["event_id"] for event in again["timeline"]["events"]]
+    assert await alice.joined_members(room.room_id) == {room.user_id, alice.user_id}
+
+
 async def test_leaving_stops_it_and_joining_begins_anew(
     server: RunningServer, room: PartialRoom
 ) -> None:

@@ -21,7 +21,8 @@ State = dict[tuple[str, str], str]
 class PartialRoom(RemoteRoom):
     """`told` holds back what the peer says of the whole state while it isn't set.
 
-    `received` are the PDUs that were sent to the peer, `before` the states before joins.
+    `received` are the PDUs that were sent to the peer, `before` the states before joins. `omits`:
+    joiners are not told the members, but for `heroes` (ids of their events).
     """
 
     def __init__(self, peer: Peer, version: str = "11") -> None:
@@ -31,6 +32,8 @@ class PartialRoom(RemoteRoom):
         self.told.set()
         self.servers = [peer.server_name]
         self.received: list[JsonObject] = []
+        self.omits = True
+        self.heroes: list[str] = []
         self.before: dict[str, State] = {}
         rules = ROOM_VERSIONS[version]
         self.room_id = "" if rules.room_id_is_create_event_id else f"!hosted:{peer.server_name}"
@@ -130,9 +133,10 @@ class PartialRoom(RemoteRoom):
 
     async def _send_join(self, request: web.Request) -> web.StreamResponse:
         join = parse_event(json.loads(await request.read()), ROOM_VERSIONS[self.version])
-        omit = request.query.get("omit_members") == "true"
+        omit = self.omits and request.query.get("omit_members") == "true"
         self.before[join.event_id] = dict(self.state)
         ids = [e for key, e in self.state.items() if not (omit and key[0] == "m.room.member")]
+        ids += self.heroes
         chain = self.auth_chain([*ids, *join.auth_events])
         chain += [e for e in join.auth_events if e not in chain]
         self.add(join)
