@@ -72,11 +72,15 @@ def _is_domain_id(value: Any, sigil: str) -> TypeGuard[str]:
     return type(value) is str and value[:1] == sigil and fits(value) and _has_domain(value)
 
 
-@lru_cache(maxsize=8192)
 def _has_domain(value: str) -> bool:
-    """Cached, since the same few senders and rooms come again and again."""
     localpart, _, domain = value.partition(":")
-    return _is_text(localpart) and is_server_name(domain)
+    return _is_text(localpart) and _is_domain(domain)
+
+
+@lru_cache(maxsize=8192)
+def _is_domain(value: str) -> bool:
+    """Cached, since the same few servers come again and again."""
+    return is_server_name(value)
 
 
 def _is_text(value: str) -> bool:
