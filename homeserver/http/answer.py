@@ -5,6 +5,7 @@ client-server-api#web-browser-clients
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.utils import formatdate
 from typing import Any
@@ -28,6 +29,11 @@ COMMON_HEADERS = CIMultiDict(
     }
 )
 JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **COMMON_HEADERS})
+
+SMALL = 65_536
+"""Bytes that are handed to the system without waiting for the client to read them."""
+PATIENCE_SECONDS = 60.0
+SLOWEST_BYTES_PER_SECOND = 4096
 
 _encode = msgspec.json.Encoder().encode
 _HEAD = (
@@ -73,7 +79,25 @@ class JsonAnswer(StreamResponse):
         body = b"" if request.method == "HEAD" else self._json
         length = len(self._json)
         head = b"%b%b\r\nContent-Length: %d%b\r\n\r\n" % (_HEAD, _date(), length, connection)
-        await request.writer.write(head + body)
+        if length < SMALL and not request.protocol.writing_paused:
+            await request.writer.write(head + body)
+        else:
+            await _write_patiently(request, head + body)
+
+
+async def _write_patiently(request: BaseRequest, data: bytes) -> None:
+    """Write what a client may read slowly; one that reads next to nothing is disconnected.
+
+    Otherwise clients that ask and never read would keep as many answers in memory as they like.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS + len(data) / SLOWEST_BYTES_PER_SECOND):
+            await request.writer.write(data)
+            await request.writer.drain()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("The client does not read its answer") from None
 
 
 class _Date:

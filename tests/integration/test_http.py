@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
+from homeserver.http import answer as answers
 from tests.support.client import refusal
 from tests.support.server import RunningServer, settings
 
@@ -53,6 +56,24 @@ async def test_every_answer_has_cors_headers(
     assert response.status == status
     assert {name: response.headers[name] for name in CORS} == CORS
     assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_client_that_never_reads_its_answers_is_disconnected(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(answers, "SLOWEST_BYTES_PER_SECOND", 10**9)
+    where = urlsplit(server.url)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setblocking(False)
+        await loop.sock_connect(reader, (where.hostname, where.port))
+        requests = b"GET /_matrix/client/versions HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(30):
+                while True:
+                    await loop.sock_sendall(reader, requests)
 
 
 async def test_a_wrong_method_is_unrecognized(server: RunningServer) -> None:
