@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
 
-from homeserver.protocol.events import Event
+from homeserver.json_types import JsonObject
+from homeserver.protocol.events import Event, parse_event
+from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.test_receiving import EVERYBODY_MAY, is_shown, joined_room
 from tests.support.client import bodies
 from tests.support.peer import Peer
@@ -168,3 +171,70 @@ async def test_a_flood_in_one_room_does_not_stop_another(server: RunningServer, 
     event = await other.say("in peace")
     assert await is_shown(alice, other, event.event_id)
     await flood
+
+
+async def test_what_follows_from_an_event_that_cannot_be_had_is_not_believed(
+    server: RunningServer, peer: Peer
+) -> None:
+    """Five names of the peer's user, each event allowed by the one before; one of them is lost."""
+    alice, room = await joined_room(server, peer, "10")
+    serve(peer, room, missing_events=False)
+    chain = list(room.state.values())
+    for name in "ABCDE":
+        content = {"membership": "join", "displayname": name}
+        room.add(room.make("m.room.member", content, state_key=room.user_id))
+        chain.append(room.heads[0])
+    lost = chain[-4]
+    del room.events[lost]
+    told_ids = {"pdu_ids": list(room.state.values()), "auth_chain_ids": chain}
+    peer.answer("GET", f"{V1}/state_ids", told_ids)
+    told = unsent(room, 2)[1]
+    peer.answer("POST", f"{V1}/get_missing_events", {"events": [told.pdu]})
+    await room.send(room.message("after the gap"))
+    assert peer.asked(f"{V1}/event/{quote(lost, '')}")
+    member = await alice.state(room.room_id, "m.room.member", room.user_id)
+    assert "displayname" not in member
+
+
+async def test_an_outdated_join_rule_in_a_told_state_undoes_nothing(
+    server: RunningServer, peer: Peer
+) -> None:
+    """Version 12's resolution replays what is conflicted from the auth events of each event."""
+    alice, room = await joined_room(server, peer, "12")
+    bob = await server.user("bob")
+    await bob.join(room.room_id)
+    serve(peer, room, missing_events=False)
+    await alice.set_state(room.room_id, "m.room.join_rules", {"join_rule": "invite"})
+    await alice.leave(room.room_id)
+    path = f"{V1}/state/{quote(room.room_id, '')}?event_id="
+    _, offer = await peer.request("GET", f"{V1}/make_leave/{room.room_id}/{room.user_id}")
+    [head] = offer["event"]["prev_events"]
+    _, answer = await peer.request("GET", path + quote(head, ""))
+    for pdu in (*answer["pdus"], (await room_event(peer, head))):
+        event = parse_event(pdu, ROOM_VERSIONS["12"])
+        if event.type != "m.room.join_rules":
+            room.add(event)
+    room.heads = [head]
+    outdated = list(room.state.values())  # before the first of the three names
+    for name in "ABC":
+        content = {"membership": "join", "displayname": name}
+        room.add(room.make("m.room.member", content, state_key=room.user_id))
+    told = room.events[room.heads[0]]
+    [first] = room.events[told.prev_events[0]].prev_events
+    member = room.events[first].auth_events
+    state = [id_ for id_ in outdated if room.events[id_].key != ("m.room.member", room.user_id)]
+    told_ids = {"pdu_ids": [*state, first], "auth_chain_ids": [*outdated, *member]}
+    peer.answer("GET", f"{V1}/state_ids", told_ids)
+    peer.answer("POST", f"{V1}/get_missing_events", {"events": [told.pdu]})
+    event = await room.say("the join rule is as it was")
+    assert await is_shown(bob, room, event.event_id)
+    assert peer.asked(f"{V1}/state_ids") == 1
+    assert await bob.state(room.room_id, "m.room.join_rules") == {"join_rule": "invite"}
+
+
+async def room_event(peer: Peer, event_id: str) -> JsonObject:
+    """An event as our server serves it."""
+    _, answer = await peer.request("GET", f"{V1}/event/{quote(event_id, '')}")
+    [pdu] = answer["pdus"]
+    assert isinstance(pdu, dict)
+    return pdu
