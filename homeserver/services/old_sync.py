@@ -82,14 +82,24 @@ class OldSync:
             return None  # an invite that was rejected
 
     async def _invite(self, room_id: str, row: MembershipRow) -> bytes:
-        return json_object(
-            [
-                (b'"room_id"', encode(room_id)),
-                (b'"membership"', b'"invite"'),
-                (b'"inviter"', encode(row.sender)),
-                (b'"state"', row.stripped_state or b"[]"),
-            ]
-        )
+        told = [
+            (b'"room_id"', encode(room_id)),
+            (b'"membership"', b'"invite"'),
+            (b'"inviter"', encode(row.sender)),
+        ]
+        invite = await self._invite_event(room_id, row)
+        if invite is not None:
+            told.append((b'"invite"', invite))
+        return json_object(told)
+
+    async def _invite_event(self, room_id: str, row: MembershipRow) -> bytes | None:
+        """The invite itself, if it is in a room that we are in."""
+        if await self._stream.rooms.get(room_id) is None:
+            return None
+        stored = await self._stream.rooms.event(row.event_id)
+        if stored is None:
+            return None
+        return b'{"room_id":%b,%b' % (encode(room_id), stored.client[1:])
 
     async def _snapshot(
         self, reader: Reader, limit: int, position: int, account_data: Sequence[AccountDataRow]
@@ -209,11 +219,8 @@ class OldSync:
         for room_id, row in user.rooms.items():
             if row.membership != "invite" or row.position <= since:
                 continue
-            if await self._stream.rooms.get(room_id) is None:
-                continue
-            stored = await self._stream.rooms.event(row.event_id)
-            if stored is not None:
-                event = b'{"room_id":%b,%b' % (encode(room_id), stored.client[1:])
+            event = await self._invite_event(room_id, row)
+            if event is not None:
                 found.append((row.position * ORDER_STEP, event))
         return found
 

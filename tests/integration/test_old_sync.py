@@ -31,6 +31,7 @@ async def test_the_initial_sync_tells_all_rooms(server: RunningServer) -> None:
     rooms = {room["room_id"]: room for room in answer["rooms"]}
     assert rooms.keys() == {room_id, invited}
     assert rooms[invited]["membership"] == "invite"
+    assert rooms[invited]["invite"]["state_key"] == bob.user_id
     assert bodies(rooms[room_id]["messages"]["chunk"]) == ["hello"]
     assert {e["type"] for e in rooms[room_id]["state"]} >= {"m.room.name", "m.room.create"}
     assert {"type": "org.example", "content": {"a": 1}} in answer["account_data"]

@@ -94,7 +94,7 @@ class Notifications:
         return {
             "actions": _actions(outcome, notified.bits),
             "event": {**event, "room_id": room.room_id},
-            "profile_tag": None,
+            "profile_tag": "",
             "read": unread is not None
             and unread.has_read(notified.event.thread, notified.event.order),
             "room_id": room.room_id,
