@@ -174,6 +174,20 @@ async def test_an_invite_is_taken_back(start_servers: StartServers) -> None:
     await bob.sync_until(lambda answer: room_id in answer.get("rooms", {}).get("leave", {}))
 
 
+async def test_who_was_banned_and_is_invited_again_joins(start_servers: StartServers) -> None:
+    one, two = await start_servers("one", "two")
+    alice, bob = await one.user("alice"), await two.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    await alice.ban(room_id, bob.user_id)
+    await bob.sync_until(lambda answer: room_id in answer.get("rooms", {}).get("leave", {}))
+    await alice.post(f"/rooms/{room_id}/unban", {"user_id": bob.user_id})
+    await alice.invite(room_id, bob.user_id)
+    await bob.sync_until(lambda answer: invite_of(answer, room_id))
+    await bob.join(room_id)
+    assert bob.user_id in await alice.joined_members(room_id)
+
+
 async def test_who_comes_back_finds_the_room_as_it_is_now(start_servers: StartServers) -> None:
     one, two = await start_servers("one", "two")
     alice, bob = await one.user("alice"), await two.user("bob")
