@@ -18,6 +18,8 @@ MAX_PDU_BYTES = 65_536
 MAX_CHARACTERS = 255
 MAX_PREV_EVENTS = 20
 MAX_AUTH_EVENTS = 10
+MAX_HISTORY = 1500
+"""No event of 65,536 bytes has more."""
 _MAX_INT64 = 2**63 - 1
 
 
@@ -27,8 +29,11 @@ def check_size(encoded: bytes) -> None:
         raise TooLarge(f"the event has {len(encoded)} bytes, at most {MAX_PDU_BYTES} are allowed")
 
 
-def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
+def check_format(pdu: JsonObject, rules: RoomVersion, *, is_history: bool = False) -> None:
     """Raises Rejected (TooLarge) unless every field has its type and keeps its limits.
+
+    `is_history`: "Though the PDU definitions require that `prev_events` and `auth_events` be
+    limited in number, the response of backfill MUST NOT be validated on these".
 
     A type or state key that is too long only in bytes passes: rooms hold such events, from when
     servers counted characters. `check_auth_events` rejects them, but what follows them is fine.
@@ -46,8 +51,8 @@ def check_format(pdu: JsonObject, rules: RoomVersion) -> None:
     timestamp = pdu.get("origin_server_ts")
     if type(timestamp) is not int or not -_MAX_INT64 <= timestamp <= _MAX_INT64:
         raise Rejected("`origin_server_ts` must be an integer of 64 bits")
-    _check_references(pdu, "prev_events", MAX_PREV_EVENTS, rules)
-    _check_references(pdu, "auth_events", MAX_AUTH_EVENTS, rules)
+    _check_references(pdu, "prev_events", MAX_HISTORY if is_history else MAX_PREV_EVENTS, rules)
+    _check_references(pdu, "auth_events", MAX_HISTORY if is_history else MAX_AUTH_EVENTS, rules)
 
 
 def check_strings(pdu: JsonObject) -> None:

@@ -124,10 +124,13 @@ class Template(Struct, frozen=True, kw_only=True):
     reference_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_event(pdu: JsonObject, rules: RoomVersion, *, event_id: str | None = None) -> Event:
+def parse_event(
+    pdu: JsonObject, rules: RoomVersion, *, event_id: str | None = None, is_history: bool = False
+) -> Event:
     """The event of a PDU from anywhere; raises Rejected unless it is valid for the room version.
 
     `event_id`, if given, is the id under which it was asked for: another one is Rejected.
+    `is_history`: it was backfilled, and may be from before some of today's limits.
     server-server-api#checks-performed-on-receipt-of-a-pdu, check 1.
     """
     if not isinstance(pdu, dict):
@@ -137,7 +140,7 @@ def parse_event(pdu: JsonObject, rules: RoomVersion, *, event_id: str | None = N
         if rules.strict_canonical_json:
             validate(pdu)
         encoded = encode_pdu(pdu, rules)
-        check_format(pdu, rules)
+        check_format(pdu, rules, is_history=is_history)
         check_size(encoded)
         actual_id = event_id_of(pdu, rules)
     except CanonicalJsonError as error:

@@ -34,10 +34,12 @@ FILL = 100
 
 
 class EventElsewhere(Protocol):
-    """Asks other servers for the event nearest to a time that may lie in a gap of a room, at an
-    order of its timeline: do we have more of the room now?"""
+    """Asks other servers for an event nearer to a time than ours (its time), which may lie in the
+    gap at an order of the timeline: do we have more of the room now?"""
 
-    async def __call__(self, room: LiveRoom, ts: int, gap: int, *, backwards: bool) -> bool: ...
+    async def __call__(
+        self, room: LiveRoom, ts: int, gap: int, nearest: int | None, *, backwards: bool
+    ) -> bool: ...
 
 
 class MessagesRequest(Struct, frozen=True):
@@ -208,7 +210,9 @@ class History:
         newest = gaps[0][1]
         if reader.history is not None and not reader.history.allows(newest - 1):
             return False
-        return await self.event_elsewhere(reader.room, ts, newest, backwards=backwards)
+        ours = before if backwards else after
+        nearest = ours[0][1] if ours else None
+        return await self.event_elsewhere(reader.room, ts, newest, nearest, backwards=backwards)
 
     async def _closest(self, reader: Reader, ts: int, *, backwards: bool) -> tuple[str, int] | None:
         for step in range(10):

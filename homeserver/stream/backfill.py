@@ -121,17 +121,22 @@ class Backfill:
                 return True
         return False
 
-    async def event_at(self, room: LiveRoom, ts: int, gap: int, *, backwards: bool) -> bool:
+    async def event_at(
+        self, room: LiveRoom, ts: int, gap: int, nearest: int | None, *, backwards: bool
+    ) -> bool:
         """Ask others for the event nearest to a time, which may be in the gap at an order; have it
-        and what leads to it, if they know one. Did we get anything?
+        and what leads to it, if it is nearer than ours (its time). Did we get anything?
 
         server-server-api#get_matrixfederationv1timestamp_to_eventroomid
         """
+        distance = 2**63 if nearest is None else abs(ts - nearest)
         lock = self._locks.setdefault(room.room_id, asyncio.Lock())
         async with lock:
             for server in self._servers(room):
-                event_id = await self._nearest(room, server, ts, backwards=backwards)
-                if event_id is None or event_id in await self._gaps.known(room, [event_id]):
+                event_id, its_ts = await self._nearest(room, server, ts, backwards=backwards)
+                if (its_ts > ts if backwards else its_ts < ts) or abs(ts - its_ts) >= distance:
+                    continue
+                if event_id in await self._gaps.known(room, [event_id]):
                     continue
                 told = await self._ask(room, server, [event_id], AT_LEAST)
                 events = _connected([event_id], told)
@@ -142,16 +147,19 @@ class Backfill:
 
     async def _nearest(
         self, room: LiveRoom, server: str, ts: int, *, backwards: bool
-    ) -> str | None:
+    ) -> tuple[str, int]:
+        """Its id and its time, as the server says; none is infinitely far away."""
         query = [("ts", str(ts)), ("dir", "b" if backwards else "f")]
         path = path_to("/_matrix/federation/v1/timestamp_to_event", room.room_id, query=query)
         try:
             answer = await self._gaps.client.get(server, path)
         except MatrixError as error:
             log.info("no event", room_id=room.room_id, server=server, reason=error.message)
-            return None
-        event_id = answer.get("event_id")
-        return event_id if is_event_id(event_id) else None
+            return "", 2**64
+        event_id, its_ts = answer.get("event_id"), answer.get("origin_server_ts")
+        if not is_event_id(event_id) or type(its_ts) is not int:
+            return "", 2**64
+        return event_id, its_ts
 
     def _servers(self, room: LiveRoom) -> list[str]:
         ours = room.joined_servers.keys() - {self._gaps.server_name}
@@ -171,7 +179,7 @@ class Backfill:
             return {}
         pdus = answer.get("pdus")
         pdus = pdus[:MAX_EVENTS] if isinstance(pdus, list) else []
-        verified = await self._gaps.verifier.verify(pdus, room.rules, room.room_id)
+        verified = await self._gaps.verifier.verify(pdus, room.rules, room.room_id, is_history=True)
         return {event.event_id: event for event in verified.events}
 
     async def _take(self, room: LiveRoom, server: str, gap: _Gap, events: Sequence[Event]) -> bool:

@@ -51,11 +51,12 @@ class Verifier:
         room_id: str | None,
         *,
         among: Container[str] | None = None,
+        is_history: bool = False,
     ) -> Verified:
         """The events of one room (or of any) that pass the checks, in their order.
 
         A PDU may be given as its JSON (`Raw`). Of others than those `among` (event ids) nothing is
-        known.
+        known. `is_history`: they were backfilled.
         """
         verified = Verified()
         begun: list[tuple[list[Event], list[int], Verifying]] = []
@@ -64,7 +65,7 @@ class Verifier:
         for index, pdu in enumerate(pdus):
             if index % A_SLICE == A_SLICE - 1:
                 await asyncio.sleep(0)
-            event = parse(pdu, rules)
+            event = parse(pdu, rules, is_history=is_history)
             if event is None or room_id not in (None, event.room_id):
                 continue
             if among is None or event.event_id in among:
@@ -102,12 +103,12 @@ def _note(
             log.info("dropped", event_id=event.event_id, reason=problem)
 
 
-def parse(pdu: Any, rules: RoomVersion) -> Event | None:
+def parse(pdu: Any, rules: RoomVersion, *, is_history: bool = False) -> Event | None:
     """Checks 1 and 3: the event, redacted if its content hash is wrong, or None."""
     try:
         if type(pdu) is Raw:
             pdu = msgspec.json.decode(pdu)
-        event = parse_event(pdu, rules)
+        event = parse_event(pdu, rules, is_history=is_history)
     except msgspec.DecodeError:
         return None
     except Rejected as rejected:

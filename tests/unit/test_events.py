@@ -192,6 +192,14 @@ def test_a_pdu_of_the_wrong_form_is_rejected(
         parse_event(pdu, rules)
 
 
+@by_version
+def test_backfilled_events_may_refer_to_more(rules: RoomVersion) -> None:
+    pdu = build_event(rules, template(rules), SIGNER).pdu
+    pdu["prev_events"] *= 30
+    pdu["auth_events"] *= 30
+    assert len(parse_event(pdu, rules, is_history=True).prev_events) == 30
+
+
 @pytest.mark.parametrize("content", [{"level": 1.5}, {"big": 2**53}])
 def test_numbers_outside_of_canonical_json_are_refused_from_version_6_on(
     content: JsonObject,
