@@ -9,6 +9,7 @@ server-server-api#pdus
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 import structlog
@@ -29,7 +30,6 @@ from homeserver.stream.send import Sender
 TOO_MANY = 10
 AGAIN_MS = 60_000
 """So often at most in one room."""
-MAX_ROUNDS = 10
 ROOMS = 10_000
 
 log = structlog.get_logger(__name__)
@@ -83,10 +83,15 @@ class Extremities:
 
         Raises what the room's rules refuse with.
         """
-        for _ in range(MAX_ROUNDS):
+        before = sys.maxsize
+        while True:
             room = await self._rooms.get(room_id)
-            if room is None or room.is_partial or len(room.head.forward_extremities) <= at_most:
+            if room is None or room.is_partial:
                 return
+            count = len(room.head.forward_extremities)
+            if count <= at_most or count >= before:  # enough, or the last one was not accepted
+                return
+            before = count
             sender = await self._somebody(room)
             if sender is None:
                 return
