@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.support.app_service import AS_TOKEN, AppServiceServer, Ghost, ghost
-from tests.support.client import Client
+from tests.support.client import DEADLINE, Client
 from tests.support.encryption import Device
 from tests.support.process import ServerProcess
 from tests.support.server import RunningServer, settings
@@ -259,3 +262,21 @@ async def test_a_crash_loses_and_doubles_nothing(crashing: Crashing) -> None:
     assert receipts(service) == [event_id]
     assert lists(service, "changed") == [alice.user_id] * 2
     assert [m["content"] for m in service.got("to_device")] == [{"secret": 1}]
+
+
+async def test_registrations_are_read_again_at_a_sighup(crashing: Crashing, tmp_path: Path) -> None:
+    process, service = crashing.process, crashing.service
+    bot = crashing.ghost()
+    assert (await bot.get("/account/whoami"))["user_id"] == "@xbot:hs.test"
+    alice = await process.client().register("alice")
+    room_id = await alice.create_room()
+    users = [{"exclusive": False, "regex": "@alice:hs\\.test"}]
+    service.write(tmp_path, as_token="another", namespaces={"users": users})
+    os.kill(process.pid, signal.SIGHUP)
+    bot.token = "another"
+    async with asyncio.timeout(DEADLINE):
+        while process.events("application services") == []:  # noqa: ASYNC110 - of its log
+            await asyncio.sleep(0.02)
+    assert (await bot.get("/account/whoami"))["user_id"] == "@xbot:hs.test"
+    event_id = await alice.send(room_id, "hello")
+    await service.wait_until(lambda: event_id in [e["event_id"] for e in service.got()])

@@ -15,6 +15,7 @@ from homeserver.services.app_services import feed
 from tests.conftest import StartServer
 from tests.support.app_service import AppServiceServer, as_user, ghost
 from tests.support.client import Client, refusal
+from tests.support.encryption import CrossSigner, keys_of
 from tests.support.server import RunningServer
 
 PUSH_EPHEMERAL: dict[str, Any] = {"de.sorunome.msc2409.push_ephemeral": True}
@@ -268,6 +269,39 @@ async def test_a_device_is_asserted(start: Start) -> None:
     assert (refused.status, refused.errcode) == (400, "M_UNKNOWN_DEVICE")
     await member.delete("/devices/PHONE")
     assert (await member.get("/devices"))["devices"] == []
+
+
+async def test_a_ghost_replaces_its_cross_signing_keys_without_a_password(start: Start) -> None:
+    server = await start()
+    member = await ghost(server)
+    for _ in range(2):
+        signer = CrossSigner(member.user_id)
+        await member.post("/keys/device_signing/upload", signer.body("master"))
+    keys = await keys_of(await server.user("alice"), member.user_id)
+    assert keys["master"]["keys"] == signer.key("master")["keys"]
+
+
+@pytest.mark.parametrize("rate_limited", [True, False])
+async def test_rate_limits_hold_unless_the_registration_says_otherwise(
+    start_server: StartServer, service: AppServiceServer, tmp_path: Path, rate_limited: bool
+) -> None:
+    paths = [service.write(tmp_path, rate_limited=rate_limited)]
+    limits = {"enabled": True, "message": {"per_second": 0.01, "burst": 2}}
+    server = await start_server(application_services=paths, rate_limits=limits)
+    member = await ghost(server)
+    room_id = await member.create_room()
+    for number in range(2):
+        await member.send(room_id, str(number))
+    if rate_limited:
+        refused = await refusal(member.send(room_id, "one too many"))
+        assert (refused.status, refused.errcode) == (429, "M_LIMIT_EXCEEDED")
+    else:
+        await member.send(room_id, "any number")
+    # "The sender is excluded."
+    bot = as_user(server)
+    room_id = await bot.create_room()
+    for number in range(5):
+        await bot.send(room_id, str(number))
 
 
 async def test_who_may_be_asserted(start: Start) -> None:

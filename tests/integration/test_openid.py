@@ -7,6 +7,7 @@ import hashlib
 import hmac
 from pathlib import Path
 
+from tests.conftest import StartServer
 from tests.support.client import refusal
 from tests.support.server import RunningServer, settings
 
@@ -58,6 +59,16 @@ async def test_turn_credentials_are_signed_for_the_turn_server(
     mac = hmac.new(b"s", answer["username"].encode(), hashlib.sha1).digest()
     assert base64.b64decode(answer["password"]) == mac
     await server.stop()
+
+
+async def test_turn_credentials_can_be_the_same_for_all(start_server: StartServer) -> None:
+    voip = {"turn_uris": ["turn:turn.hs.test"], "turn_username": "u", "turn_password": "p"}
+    server = await start_server(voip=voip)
+    expected = {"username": "u", "password": "p", "uris": ["turn:turn.hs.test"], "ttl": 86_400}
+    assert await (await server.user("alice")).get("/voip/turnServer") == expected
+    guest = server.anonymous()
+    guest.token = (await guest.post("/register?kind=guest", {}))["access_token"]
+    assert await guest.get("/voip/turnServer") == {}
 
 
 async def test_without_a_turn_server_there_are_no_credentials(server: RunningServer) -> None:

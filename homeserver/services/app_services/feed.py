@@ -135,8 +135,6 @@ class Feed:
                 except Unavailable:
                     self._fall_behind()
                     await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             # A fault of ours: what was not sent is read from Postgres at the next event.
             log.exception("serving an application service failed", id=self.service.id)

@@ -113,8 +113,6 @@ class Pusher:
                     await self._step()
                 except Unavailable:
                     await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             # A fault of ours: what is pending stays pending until the next event wakes us.
             log.exception("a pusher failed", app_id=self.row.app_id)
