@@ -245,17 +245,30 @@ class RemoteMembership:
         ids = [room.state[key] for key in STRIPPED_KEYS if key in room.state]
         async with self._database.connection() as connection:
             room_state = await served_by_ids(connection, ids, room.rules)
-        body = {
-            "room_version": room.rules.identifier,
-            "event": event.pdu,
-            "invite_room_state": [msgspec.json.decode(pdu) for pdu in room_state],
-        }
-        path = path_to(f"{V2}/invite", room_id, event.event_id)
-        answer = await self._client.put(server_name_of(user_id), path, body, STEP)
-        pdu = answer.get("event")
+        server = server_name_of(user_id)
+        told = [msgspec.json.decode(pdu) for pdu in room_state]
+        pdu = (await self._offer_invite(server, event, told)).get("event")
         if not isinstance(pdu, dict):
             raise BadGateway("The other server did not sign the invite")
-        await self._take_event(with_more_signatures(event, pdu), server_name_of(user_id))
+        await self._take_event(with_more_signatures(event, pdu), server)
+
+    async def _offer_invite(
+        self, server: str, event: Event, room_state: list[JsonObject]
+    ) -> JsonObject:
+        """ "Senders which receive a 400 or 404 response to this endpoint should retry using the v1
+        API as the server may be older, if the room version is "1" or "2"."
+        """
+        pdu, version = event.pdu, event.rules.identifier
+        body = {"room_version": version, "event": pdu, "invite_room_state": room_state}
+        path = path_to(f"{V2}/invite", event.room_id, event.event_id)
+        try:
+            return await self._client.put(server, path, body, STEP)
+        except RemoteRefusal as refusal:
+            if refusal.remote_status not in (400, 404) or version not in ("1", "2"):
+                raise
+        path = path_to(f"{V1}/invite", event.room_id, event.event_id)
+        body = {**pdu, "unsigned": {"invite_room_state": room_state}}
+        return await self._client.put(server, path, body, STEP)
 
     async def _make(
         self, server: str, user_id: str, room_id: str, content: JsonObject

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
+from aiohttp import web
 
 from homeserver.clock import now_ms
-from homeserver.protocol.events import Event, Template, build_event
+from homeserver.json_types import JsonObject
+from homeserver.protocol.events import Event, Template, add_signature, build_event, parse_event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.conftest import StartPeer, StartServers
 from tests.support.client import Client, Refused, refusal, timeline
@@ -293,3 +296,33 @@ async def test_a_knock_is_refused_by_servers_of_the_room_only(
         await peer.request("PUT", f"{v1}/send/1", transaction)
         knocks = (await bob.sync(since="s0"))["rooms"].get("knock", {})
         assert (room_id not in knocks) == is_believed
+
+
+@pytest.mark.parametrize(("version", "is_old"), [("2", True), ("6", False)])
+async def test_a_server_of_old_is_invited_in_the_old_way(
+    server: RunningServer, peer: Peer, version: str, is_old: bool
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room(room_version=version, name="private")
+    bob = f"@bob:{peer.server_name}"
+    names: list[str] = []
+
+    async def invite(request: web.Request) -> web.StreamResponse:
+        pdu = json.loads(await request.read())
+        names.extend(event["type"] for event in pdu.pop("unsigned")["invite_room_state"])
+        return web.json_response([200, {"event": signed_by(peer, pdu)}])
+
+    peer.answer("PUT", "/_matrix/federation/v1/invite/", invite)
+    if is_old:
+        await alice.invite(room_id, bob)
+        assert "m.room.name" in names
+        assert (await alice.state(room_id, "m.room.member", bob))["membership"] == "invite"
+    else:
+        refused = await refusal(alice.invite(room_id, bob))
+        assert (refused.status, names) == (404, [])
+
+
+def signed_by(peer: Peer, pdu: JsonObject) -> JsonObject:
+    """The peer's signature, in addition."""
+    event = parse_event(pdu, ROOM_VERSIONS["2"])
+    return add_signature(event, peer.signer).pdu
