@@ -58,18 +58,20 @@ async def test_many_ends_are_tied_together_unseen(server: RunningServer, peer: P
     alice, room = await joined_room(server, peer)
     events = await fork(room, 12)
     async with asyncio.timeout(20):
-        while len(tied := await ends(room)) > 1:  # noqa: ASYNC110 - only asking tells
+        while len(tied := await ends(room)) > 10:  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.02)
-    dummy = await pdu(room, tied[0])
-    assert (dummy["type"], dummy["content"], dummy["sender"]) == (DUMMY, {}, alice.user_id)
-    assert set(dummy["prev_events"]) == {event.event_id for event in events}
+    [dummy] = [p for p in [await pdu(room, end) for end in tied] if p["type"] == DUMMY]
+    assert (dummy["content"], dummy["sender"]) == ({}, alice.user_id)
+    assert len(dummy["prev_events"]) > 10  # it may have come before the last of them
+    assert {event.event_id for event in events} <= {*dummy["prev_events"], *tied}
     last = await alice.send(room.room_id, "after it")
     chunk = (await alice.messages(room.room_id, limit="20"))["chunk"]
     assert chunk[0]["event_id"] == last
     assert DUMMY not in {event["type"] for event in chunk}
     path = f"{V1}/backfill/{room.room_id}?v={last}&limit=3"
     _, answer = await peer.request("GET", path)
-    assert [event["type"] for event in answer["pdus"][:2]] == ["m.room.message", DUMMY]
+    assert answer["pdus"][0]["type"] == "m.room.message"
+    assert DUMMY in {event["type"] for event in answer["pdus"]}
 
 
 async def test_a_few_ends_are_left_alone(server: RunningServer, peer: Peer) -> None:
