@@ -12,13 +12,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 from msgspec import Struct
 
-from homeserver.errors import BadGateway, BadJson, Forbidden, InviteBlocked, MatrixError, NotFound
+from homeserver.errors import BadJson, Forbidden, InviteBlocked, MatrixError, NotFound
 from homeserver.json_types import JsonObject
-from homeserver.protocol.events import Event, sign_pdu, with_signatures
+from homeserver.protocol.events import Event, sign_pdu
 from homeserver.protocol.identifiers import is_room_id, is_user_id, server_name_of
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.store import accounts as account_store
@@ -30,12 +29,9 @@ from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.room_power import state_event
-from homeserver.stream.serve_pdus import served_by_ids
 from homeserver.stream.stored_event import StoredEvent
-from homeserver.stream.stripped_state import STRIPPED_KEYS
 
 V1 = "/_matrix/federation/v1"
-V2 = "/_matrix/federation/v2"
 THIRD_PARTY_INVITE = "m.room.third_party_invite"
 TERMS = Terms(seconds=30.0)
 MAX_BOUND = 100
@@ -159,7 +155,7 @@ class ThirdPartyInvites:
                 return
         event = await self._event(room, draft)
         if not self._is_ours(claim.user_id):
-            event = await self._signed_there(room, event, claim.user_id)
+            event = await self._inbound.invited_servers.signed(room, event)
         await self._take(room, event)
 
     async def _event(self, room: LiveRoom, draft: Draft) -> Event:
@@ -169,30 +165,6 @@ class ThirdPartyInvites:
         if room.rules.event_id_in_pdu:
             template["event_id"] = self._stream.sender.new_event_id()
         return sign_pdu(template, room.rules, self._stream.sender.signer)
-
-    async def _signed_there(self, room: LiveRoom, event: Event, user_id: str) -> Event:
-        """The invite with the signature of the invited user's server.
-
-        server-server-api#inviting-to-a-room
-        """
-        policy_servers = self._stream.sender.policy_servers
-        if policy_servers is not None:
-            event = await policy_servers.recommended(room, event)
-        ids = [room.state[key] for key in STRIPPED_KEYS if key in room.state]
-        async with self._database.connection() as connection:
-            room_state = await served_by_ids(connection, ids, room.rules)
-        body: JsonObject = {
-            "room_version": room.rules.identifier,
-            "event": event.pdu,
-            "invite_room_state": [msgspec.json.decode(pdu) for pdu in room_state],
-        }
-        path = path_to(f"{V2}/invite", room.room_id, event.event_id)
-        answer = await self._client.put(server_name_of(user_id), path, body, TERMS)
-        pdu = answer.get("event")
-        signatures = pdu.get("signatures") if isinstance(pdu, dict) else None
-        if not isinstance(signatures, dict):
-            raise BadGateway("The other server did not sign the invite")
-        return with_signatures(event, signatures)
 
     async def _take(self, room: LiveRoom, event: Event) -> None:
         """Take the invite into the room, like one that comes from outside, and tell the others."""

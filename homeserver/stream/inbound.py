@@ -15,6 +15,7 @@ from homeserver.stream.enter_room import RoomEntry
 from homeserver.stream.extremities import Extremities
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.incoming import Incoming
+from homeserver.stream.invited_servers import InvitedServers
 from homeserver.stream.outliers import Outliers
 from homeserver.stream.outside_memberships import OutsideMemberships
 from homeserver.stream.policy_servers import PolicyServers
@@ -38,6 +39,7 @@ class Inbound(Struct, frozen=True):
     completion: Completion
     extremities: Extremities
     backfill: Backfill
+    invited_servers: InvitedServers
 
 
 def build(
@@ -72,4 +74,5 @@ def build(
         completion=Completion(database, rooms, writer, server_name, clock),
         extremities=extremities,
         backfill=backfill,
+        invited_servers=InvitedServers(database, remote.client, policy_servers),
     )

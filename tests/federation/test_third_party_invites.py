@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from nacl.signing import SigningKey
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.events import add_signature, parse_event
+from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signatures import encode_base64
 from homeserver.protocol.signatures import sign_json as sign
 from tests.federation.conftest import StartPeer, StartServers
@@ -155,6 +159,26 @@ def partial(room_id: str, sender: str, user_id: str, signed: JsonObject) -> Json
         "state_key": user_id,
         "content": {"membership": "invite", "third_party_invite": third_party},
     }
+
+
+@pytest.mark.parametrize(("version", "status"), [("2", 200), ("11", 404)])
+async def test_a_server_that_knows_only_the_old_way_is_asked_in_it(
+    server: RunningServer, peer: Peer, version: str, status: int
+) -> None:
+    async def old(request: web.Request) -> web.StreamResponse:
+        pdu = json.loads(await request.read())
+        event = add_signature(parse_event(pdu, ROOM_VERSIONS["2"]), peer.signer)
+        return web.json_response([200, {"event": event.pdu}])
+
+    peer.answer("PUT", "/_matrix/federation/v1/invite", old)
+    alice, room = await joined_room(server, peer, version)
+    identity = IdentityServer()
+    await alice.set_state(room.room_id, THIRD_PARTY_INVITE, identity.content(), "abc")
+    carol = f"@carol:{peer.server_name}"
+    body = partial(room.room_id, alice.user_id, carol, identity.signed(carol))
+    path = f"{V1}/exchange_third_party_invite/{room.room_id}"
+    assert (await peer.request("PUT", path, body))[0] == status
+    assert peer.asked("/_matrix/federation/v1/invite") == (status == 200)
 
 
 async def test_a_server_that_isnt_let_in_gets_no_invite(
