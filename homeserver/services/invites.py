@@ -61,10 +61,7 @@ class Invites:
         if verified.problems:
             raise InvalidParam(f"The invite: {verified.problems[event.event_id]}")
         assert event.state_key is not None
-        await self._require_user(event.state_key)
-        # Here, too, and not only where our own users invite: client-server-api, invite permission.
-        if await self._stream.users.invites.blocks(event.state_key):
-            raise InviteBlocked(f"{event.state_key} takes no invites")
+        await self._require_user(event.state_key, event.sender)
         room = await self._stream.rooms.get(invite.room_id)
         takes_part = room is not None and bool(room.joined_local)
         allowed = room is None or await self._inbound.incoming.is_allowed(room, invite.origin)
@@ -95,14 +92,14 @@ class Invites:
             raise InvalidParam(f"The event can't be signed: {problem}")
         return event
 
-    async def _require_user(self, user_id: str) -> None:
+    async def _require_user(self, user_id: str, inviter: str) -> None:
         async with self._database.connection() as connection:
             if not await account_store.existing(connection, [user_id]):
                 raise NotFound("There is no such user")
         # "When invites to a given user are blocked, the user's homeserver MUST respond [...] with
         # an HTTP 403 status code"
-        if await self._stream.users.invites.blocks(user_id):
-            raise InviteBlocked(f"{user_id} takes no invites")
+        if await self._stream.users.invites.blocks(user_id, inviter):
+            raise InviteBlocked(f"{user_id} does not take your invites")
 
     async def _check_room_state(self, invite: ReceivedInvite, rules: RoomVersion) -> None:
         """ "The `invite_room_state` has additional validation, which servers MAY apply to room

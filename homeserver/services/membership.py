@@ -76,7 +76,7 @@ class Membership:
         """
         room = await self._require_knowing(room_id, user_id)
         self._require_member(room, requester.user_id)
-        await self._check_invite(room, user_id)
+        await self._check_invite(room, requester.user_id, user_id)
         await self._change(room_id, requester.user_id, user_id, "invite", content)
 
     async def kick(
@@ -133,15 +133,15 @@ class Membership:
                 raise Forbidden("Nobody can join a room for somebody else")
             return await self._join(requester, room, own)
         if membership == "invite":
-            await self._check_invite(room, user_id)
+            await self._check_invite(room, requester.user_id, user_id)
             return await self._change(room_id, requester.user_id, user_id, "invite", own)
         return await self._sender.send(room_id, Draft(requester.user_id, MEMBER, own, user_id))
 
-    async def require_no_blocked(self, user_ids: Iterable[str]) -> None:
-        """Raises InviteBlocked if one of these users (of ours) takes no invites."""
+    async def require_no_blocked(self, inviter: str, user_ids: Iterable[str]) -> None:
+        """Raises InviteBlocked if one of these users (of ours) doesn't take the inviter's."""
         for user_id in user_ids:
-            if self._is_ours(user_id) and await self._invite_permission.blocks(user_id):
-                raise InviteBlocked(f"{user_id} takes no invites")
+            if self._is_ours(user_id) and await self._invite_permission.blocks(user_id, inviter):
+                raise InviteBlocked(f"{user_id} does not take your invites")
 
     async def invite_all(
         self, requester: Requester, room_id: str, user_ids: Sequence[str], content: JsonObject
@@ -185,11 +185,11 @@ class Membership:
         if stored is None or stored.content.get("guest_access") != "can_join":
             raise GuestAccessForbidden("This room takes no guests")
 
-    async def _check_invite(self, room: LiveRoom, user_id: str) -> None:
+    async def _check_invite(self, room: LiveRoom, inviter: str, user_id: str) -> None:
         _require_user_id(user_id)
         if room.membership_of(user_id) == "join":
             raise Forbidden("This user is already in the room")
-        await self.require_no_blocked([user_id])
+        await self.require_no_blocked(inviter, [user_id])
 
     async def _require(self, room_id: str) -> LiveRoom:
         room = await self._rooms.get(room_id)

@@ -148,8 +148,8 @@ class ThirdPartyInvites:
         draft = Draft(invite.sender, MEMBER, _content(claim, display_name), claim.user_id)
         if self._is_ours(claim.user_id):
             await self._require_user(claim.user_id)
-            if await self._stream.users.invites.blocks(claim.user_id):
-                raise InviteBlocked(f"{claim.user_id} takes no invites")
+            if await self._stream.users.invites.blocks(claim.user_id, invite.sender):
+                raise InviteBlocked(f"{claim.user_id} does not take your invites")
             if self._is_ours(invite.sender):
                 await self._stream.sender.send(room.room_id, draft)
                 return

@@ -51,6 +51,32 @@ async def test_who_blocks_invites_gets_none(server: RunningServer) -> None:
     assert invites(await bob.sync()) == {early, room_id}
 
 
+@pytest.mark.parametrize(
+    ("lists", "outcome"),
+    [
+        ({"blocked_users": ["@alice:*"]}, "blocked"),
+        ({"blocked_servers": ["hs.*"]}, "blocked"),
+        ({"ignored_servers": ["hs.test"]}, "ignored"),
+        ({"blocked_servers": ["*"], "allowed_users": ["@alice:hs.test"]}, "shown"),
+        ({"blocked_users": ["@ali?e:hs.test"], "allowed_servers": ["hs.test"]}, "blocked"),
+        ({"ignored_users": ["@alice:hs.test"], "blocked_users": ["*"]}, "ignored"),
+        ({"blocked_users": "all of them", "blocked_servers": [1, "other.test"]}, "shown"),
+    ],
+)
+async def test_invites_are_filtered_by_lists(
+    server: RunningServer, lists: Any, outcome: str
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    await set_account_data(bob, "org.matrix.msc4155.invite_permission_config", lists)
+    room_id = await alice.create_room()
+    if outcome == "blocked":
+        refused = await refusal(alice.invite(room_id, bob.user_id))
+        assert (refused.status, refused.errcode) == (403, "M_INVITE_BLOCKED")
+    else:
+        await alice.invite(room_id, bob.user_id)
+    assert invites(await bob.sync()) == ({room_id} if outcome == "shown" else set())
+
+
 async def test_invites_of_ignored_users_are_not_shown(server: RunningServer) -> None:
     alice, bob = await server.user("alice"), await server.user("bob")
     await ignore(bob, alice)

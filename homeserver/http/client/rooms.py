@@ -28,7 +28,7 @@ async def create_room(call: Call, body: CreateRoom) -> JsonObject:
     invited = [u for u in dict.fromkeys(body.invite) if u != call.requester.user_id]
     if len(invited) > MAX_INVITES and call.requester.app_service is None:
         raise InvalidParam(f"A new room has at most {MAX_INVITES} invites: invite the rest later")
-    await call.parts.membership.require_no_blocked(invited)
+    await call.parts.membership.require_no_blocked(call.requester.user_id, invited)
     room_id = await call.parts.rooms.create(call.requester, body)
     content: JsonObject = {"is_direct": True} if body.is_direct else {}
     await invite_to_new_room(call, room_id, invited, content)
