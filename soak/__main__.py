@@ -73,6 +73,7 @@ class Soak:
         print("faults: ", dict(sorted(self.faults.done.items())))
         print("events compared, by room: ", self.ending.sizes)
         print("soft-failed, shown by others: ", dict(self.ending.soft_failed))
+        print("shown after what refers to them: ", self.ending.shown_late)
         print("messages to devices: ", len(self.town.to_device))
         for server, before in zip(self.servers.ours, memory, strict=True):
             print(f"memory of {server.name}: {before:.0f} MB, then {server.memory_mb():.0f} MB")

@@ -3,7 +3,8 @@
 Allowed to differ: a server may have soft-failed what another one shows. The specification has it
 judge an event by the state that it knows just then ("6. Passes authorisation rules based on the
 current state of the room, otherwise it is soft failed"), and on the other side of a partition
-that is another one. The current state has to be equal all the same.
+that is another one. The current state has to be equal all the same. And what reached a server of
+ours after an event that refers to it is news there all the same: it is shown when it comes.
 """
 
 from __future__ import annotations
@@ -71,12 +72,24 @@ def _repetitions(room: Room, view: View) -> Iterator[Difference]:
 
 def _order(room: Room, view: View) -> Iterator[Difference]:
     """Nothing comes before what it refers to: so what is linear has one order everywhere."""
+    for event_id, prev in _turned_round(view):
+        if not view.stored[event_id].is_news or not view.stored[prev].is_news:
+            text = f"{view.server.name} has an event before its prev_event"
+            yield Difference(room, text, (event_id, prev))
+
+
+def shown_late(views: Sequence[View]) -> int:
+    """How many events came after one that refers to them."""
+    return len({prev for view in views for _, prev in _turned_round(view)})
+
+
+def _turned_round(view: View) -> Iterator[tuple[str, str]]:
+    """Events that come before their prev_event, and that one."""
     places = {event_id: place for place, event_id in enumerate(view.history)}
     for event_id, place in places.items():
         for prev in view.stored[event_id].pdu["prev_events"]:
             if places.get(prev, -1) > place:
-                text = f"{view.server.name} has an event before its prev_event"
-                yield Difference(room, text, (event_id, prev))
+                yield event_id, prev
 
 
 def _events(room: Room, views: Sequence[View]) -> Iterator[Difference]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
 
-from soak.compare import Difference, differences, soft_failed
+from soak.compare import Difference, differences, shown_late, soft_failed
 from soak.people import Person, join
 from soak.town import Room, Town
 from soak.views import view_of
@@ -21,12 +21,13 @@ AGAIN_SECONDS = 5.0
 
 
 class Ending:
-    """`found` is what differs in the end; `soft_failed` and `sizes` say what was compared."""
+    """`found` is what differs in the end, the rest says what was compared."""
 
     def __init__(self, town: Town) -> None:
         self._town = town
         self.found: list[Difference] = []
         self.soft_failed: Counter[str] = Counter()
+        self.shown_late = 0
         self.sizes: dict[int, int] = {}
 
     async def judge(self) -> None:
@@ -37,6 +38,7 @@ class Ending:
         while left and time.monotonic() < end:
             left = [room for room in left if not await self._is_equal(room)]
             if left:
+                print(f"  not yet equal: rooms {[room.number for room in left]}", flush=True)
                 await asyncio.sleep(AGAIN_SECONDS)
         for room in left:
             self.found += await self._compare(room)
@@ -69,6 +71,8 @@ class Ending:
         await host.once(host.client.post(path, {"user_id": guest.user_id}))
         await host.once(host.client.invite(room.room_id, guest.user_id))
         await guest.until_answered(lambda: join(guest, room.room_id, town.server_name(room.host)))
+        for other in room.servers:
+            await _until_seen(town.anchor(other), room, guest)
         return guest
 
     async def _last_words(self, room: Room, observers: list[Person], text: str) -> None:
@@ -111,6 +115,7 @@ class Ending:
         found = differences(room, views)
         if not found:
             self.soft_failed += soft_failed(views)
+            self.shown_late += shown_late(views)
             self.sizes[room.number] = len(views[0].history)
         return found
 
@@ -134,6 +139,16 @@ class Ending:
             for event_id, count in person.told.items()
             if count > 1
         ]
+
+
+async def _until_seen(anchor: Person, room: Room, guest: Person) -> None:
+    """Waits until the anchor's server knows that the guest is in the room, but not for ever."""
+    end = time.monotonic() + DELIVERY_SECONDS
+    while time.monotonic() < end:
+        members = await anchor.once(anchor.client.joined_members(room.room_id))
+        if members is not None and guest.user_id in members:
+            return
+        await asyncio.sleep(0.2)
 
 
 def _was_told(person: Person, event_id: str) -> bool:

@@ -12,7 +12,7 @@ import asyncpg
 
 from homeserver.json_types import JsonObject
 from homeserver.store.embedded import running_url
-from homeserver.store.events import Flag
+from homeserver.store.events import ORDER_STEP, Flag
 from soak.people import Person
 from soak.servers import Server
 from tests.support.client import Client
@@ -24,10 +24,14 @@ DUMMY = "org.matrix.dummy_event"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event as a server holds it; `marks`: rejected, soft-failed, outlier."""
+    """An event as a server holds it; `marks`: rejected, soft-failed, outlier.
+
+    `is_news`: it got its place in the timeline when it came, not as history that was fetched.
+    """
 
     pdu: JsonObject
     marks: frozenset[str]
+    is_news: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,18 @@ async def stored_in(server: Server, room_id: str) -> dict[str, Stored]:
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(
-            "SELECT event_id, flags, json FROM events JOIN rooms USING (room_number)"
-            " WHERE room_id = $1",
+            "SELECT event_id, flags, json,"
+            " timeline_order > 0 AND timeline_order % $2 = 0 AS is_news"
+            " FROM events JOIN rooms USING (room_number) WHERE room_id = $1",
             room_id,
+            ORDER_STEP,
         )
     finally:
         await connection.close()
-    return {row["event_id"]: Stored(json.loads(row["json"]), _marks(row["flags"])) for row in rows}
+    return {
+        row["event_id"]: Stored(json.loads(row["json"]), _marks(row["flags"]), bool(row["is_news"]))
+        for row in rows
+    }
 
 
 def _marks(flags: int) -> frozenset[str]:

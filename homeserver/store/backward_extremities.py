@@ -69,16 +69,21 @@ async def of_lower_events(connection: Connection, event_ids: Iterable[str], orde
     return {record[0] for record in records}
 
 
-async def newest(connection: Connection, room_numbers: Iterable[int]) -> dict[int, int]:
-    """Of these rooms, the newest event (its order) that refers to missing ones."""
+async def of_rooms(
+    connection: Connection, room_numbers: Iterable[int]
+) -> dict[int, dict[str, int]]:
+    """Of these rooms: missing event -> order of the lowest event that refers to it."""
     records = await connection.fetch(
         """
-        SELECT room_number, max(timeline_order) FROM backward_extremities
-        WHERE room_number = ANY($1::bigint[]) GROUP BY room_number
+        SELECT room_number, event_id, timeline_order FROM backward_extremities
+        WHERE room_number = ANY($1::bigint[])
         """,
         list(room_numbers),
     )
-    return {record[0]: record[1] for record in records}
+    found: dict[int, dict[str, int]] = {}
+    for room_number, event_id, order in records:
+        found.setdefault(room_number, {})[event_id] = order
+    return found
 
 
 async def highest_below(connection: Connection, room_number: int, before: int) -> int | None:

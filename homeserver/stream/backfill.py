@@ -108,6 +108,22 @@ class Backfill:
                     self._failed.put(event_id, now)
             return False
 
+    async def take(self, room: LiveRoom, server: str, events: Sequence[Event]) -> set[str]:
+        """Of events that a server sent, those from before we entered the room get their places,
+        as far as they lead back from what we have; their ids.
+        """
+        left = {event.event_id: event for event in events}
+        orders = {room.missing[id_] for id_ in left if id_ in room.missing}
+        taken: set[str] = set()
+        for order in sorted(order for order in orders if order <= room.entered_at):
+            starts = [id_ for id_ in left if room.missing.get(id_) == order]
+            history = _connected(starts, left)
+            await self._take(room, server, _Gap(starts, order), history)
+            for event in history:
+                del left[event.event_id]
+                taken.add(event.event_id)
+        return taken
+
     async def _fill(self, room: LiveRoom, starts: Sequence[str], order: int, wanted: int) -> bool:
         """Fetch what is missing below the event of an order; was there any?"""
         for server in self._servers(room):

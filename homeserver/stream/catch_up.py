@@ -1,6 +1,7 @@
 """A batch of events of one room: what they refer to is fetched, then they are received.
 
-Rules of this file: the usual batch, whose references are all in memory, costs nothing here.
+Rules of this file: the usual batch, whose references are all in memory, costs nothing here. What
+is older than our time in the room is history, not news: it gets its place below our join.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from homeserver.errors import Unavailable
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY
 from homeserver.store.events import Flag, KnownEvent
+from homeserver.stream.backfill import Backfill
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.group_states import group_after
 from homeserver.stream.live_room import LiveRoom, State
@@ -36,12 +38,14 @@ class CatchUp:
         receiver: Receiver,
         policy_servers: PolicyServers,
         whole_rooms: WholeRooms,
+        backfill: Backfill,
     ) -> None:
         self._rooms = rooms
         self._gaps = gaps
         self._receiver = receiver
         self._policy_servers = policy_servers
         self._whole_rooms = whole_rooms
+        self._backfill = backfill
 
     async def receive(
         self, room_id: str, received: Sequence[tuple[str, Event]]
@@ -66,19 +70,34 @@ class CatchUp:
     async def _receive(
         self, room: LiveRoom, received: Sequence[tuple[str, Event]]
     ) -> dict[str, str | None]:
+        origins = {event.event_id: origin for origin, event in received}
         events = in_order(event for _, event in received)
+        events = await self._without_history(room, events, origins)
         told: Mapping[str, State] = {}
         if not self._all_in_memory(room, events):
-            events, told = await self._with_what_is_missing(room, received, events)
+            events, told = await self._with_what_is_missing(room, events, origins)
         if POLICY in room.head.state:
             events = await self._policy_servers.ask_for(room, events)
-        return await self._receiver.receive(room, events, told)
+        outcomes = await self._receiver.receive(room, events, told)
+        history = (event.event_id for _, event in received if event.event_id not in origins)
+        return dict.fromkeys(history) | outcomes
+
+    async def _without_history(
+        self, room: LiveRoom, events: list[Event], origins: dict[str, str]
+    ) -> list[Event]:
+        """History is taken in, and no longer on its way; the other events in order."""
+        missing = [event.event_id for event in events if event.event_id in room.missing]
+        if not missing:
+            return events
+        history = await self._backfill.take(room, origins[missing[0]], events)
+        for event_id in history:
+            del origins[event_id]
+        return [event for event in events if event.event_id not in history]
 
     async def _with_what_is_missing(
-        self, room: LiveRoom, received: Sequence[tuple[str, Event]], events: list[Event]
+        self, room: LiveRoom, events: list[Event], origins: dict[str, str]
     ) -> tuple[list[Event], Mapping[str, State]]:
         """The events with those that lead to them, and the states after what nobody told."""
-        origins = {event.event_id: origin for origin, event in received}
         known = await self._gaps.known(room, _prev_events(events))
         late = [e for e in events if _lacks(e.prev_events, known, origins)]
         unexplained: set[str] = set()
@@ -90,7 +109,7 @@ class CatchUp:
             for event in missing.events:
                 origins.setdefault(event.event_id, origin)
                 events.append(event)
-            events = in_order(events)
+            events = await self._without_history(room, in_order(events), origins)
         await self._fetch_auth(room, events, origins)
         return events, await self._states(room, events, origins, unexplained)
 

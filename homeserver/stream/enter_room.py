@@ -200,15 +200,16 @@ class RoomEntry:
     ) -> tuple[list[EventRow], dict[str, int]]:
         """Rows of the events that we don't have yet, and the numbers of all."""
         numbers = {event_id: one.number for event_id, one in known.items()}
+        fresh = [event for event_id, event in checked.events.items() if event_id not in numbers]
+        # First all numbers: an event may come before those that it cites.
+        numbers.update((event.event_id, self._writer.allocate()) for event in fresh)
         rows = []
-        for event_id, event in checked.events.items():
-            if event_id in numbers:
-                continue
+        for event in fresh:
             flags = Flag.OUTLIER
-            if event_id in checked.rejected:
+            if event.event_id in checked.rejected:
                 flags |= Flag.REJECTED
-            number = numbers[event_id] = self._writer.allocate()
             auth = [numbers[cited] for cited in event.auth_events if cited in numbers]
+            number = numbers[event.event_id]
             rows.append(outlier_row(event, room.number, number, auth, int(flags)))
         return rows, numbers
 

@@ -53,14 +53,14 @@ def build(
     receiver = Receiver(database, rooms, writer, stream.push_evaluator, server_name)
     policy_servers = PolicyServers(rooms, remote.client, server_name)
     stream.sender.policy_servers = policy_servers
-    catch_up = CatchUp(rooms, gaps, receiver, policy_servers, stream.whole_rooms)
+    backfill = Backfill(database, rooms, writer, gaps, clock)
+    catch_up = CatchUp(rooms, gaps, receiver, policy_servers, stream.whole_rooms, backfill)
     incoming = Incoming(database, rooms, verifier, catch_up, clock)
     extremities = Extremities(rooms, stream.sender, incoming, clock)
     writer.on_publish(extremities.published)
     stream.sender.merge_extremities = extremities.merge
     entry = RoomEntry(database, rooms, writer, verifier, server_name)
     outside = OutsideMemberships(database, rooms, writer, verifier)
-    backfill = Backfill(database, rooms, writer, gaps, clock)
     stream.reading.pages.more_history = backfill.more_history
     return Inbound(
         verifier=verifier,

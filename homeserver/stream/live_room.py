@@ -65,6 +65,10 @@ class LiveRoom(Struct, eq=False):
     (`is_partial`), most of the members are missing, and `joined_servers` has the servers that we
     were told of. `awaits_targets`: redactions wait here for events that we lack;
     `waiting_redactions` are those of them, by id, that aren't committed yet.
+
+    `entered_at`: the order of the join with which we entered it (the last time), the lowest in
+    rooms of our own. `missing`: what we lack and know of, with the order of the (lowest) event that
+    refers to it.
     """
 
     room_id: str
@@ -93,6 +97,8 @@ class LiveRoom(Struct, eq=False):
     awaits_targets: bool = False
     waiting_redactions: dict[str, WaitingRedaction] = field(default_factory=dict)
     history_from: int = LOWEST_ORDER
+    entered_at: int = LOWEST_ORDER
+    missing: dict[str, int] = field(default_factory=dict)
     receipts_loaded: bool = False
     reads: dict[str, Reads] = field(default_factory=dict)
     readers: RoomReaders | None = None
@@ -170,10 +176,12 @@ class LiveRoom(Struct, eq=False):
             self.put_member(row)
             if self.pending_members.get(row.user_id) is row:
                 del self.pending_members[row.user_id]
+        self._note_missing(change)
         if change.row.timeline_order is not None:
             shown = change.state_changes
             if change.shown_changes is not None:
                 shown = change.shown_changes
+                self.entered_at = change.row.timeline_order
             if change.shown_changes is not None or (change.missing and change.in_timeline):
                 # Our history begins (again) here: what is older does not lead up to it.
                 self.timeline.clear()
@@ -199,6 +207,13 @@ class LiveRoom(Struct, eq=False):
             if old_id is not None:
                 changes = (StateChange(entry.stored.event.key, old_id, entry.stored.event_id),)
                 self.timeline[index] = replace(entry, state_changes=changes)
+
+    def _note_missing(self, change: EventChange) -> None:
+        self.missing.pop(change.stored.event_id, None)
+        order = change.row.timeline_order or change.gap_order
+        if order is not None:
+            for event_id in change.missing:
+                self.missing[event_id] = min(order, self.missing.get(event_id, order))
 
     def put_member(self, row: MembershipRow) -> None:
         """Set a user's current membership."""

@@ -21,7 +21,7 @@ from homeserver.store import state as state_store
 from homeserver.store import visibility as visibility_store
 from homeserver.store import waiting_redactions as waiting_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.events import ORDER_STEP, Flag
+from homeserver.store.events import LOWEST_ORDER, ORDER_STEP, Flag
 from homeserver.store.rooms import LoadedHead, MembershipRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import (
@@ -373,7 +373,7 @@ class LiveRooms:
             members[row.room_number][row.user_id] = row
         timelines = await self._read_timelines(connection, numbers)
         starts = await visibility_store.latest_starts(connection, numbers)
-        gaps = await gap_store.newest(connection, numbers)
+        gaps = await gap_store.of_rooms(connection, numbers)
         awaiting = await waiting_store.rooms_with_any(connection, numbers)
         rooms = [
             self._live(
@@ -385,9 +385,10 @@ class LiveRooms:
             for loaded in heads
         ]
         for room in rooms:
-            begins = [found[room.number] for found in (starts, gaps) if room.number in found]
-            if begins:
-                room.history_from = max(begins) - 1
+            room.entered_at = starts.get(room.number, LOWEST_ORDER)
+            room.missing = gaps.get(room.number, {})
+            begins = max(LOWEST_ORDER + 1, room.entered_at, *room.missing.values())
+            room.history_from = begins - 1
             room.awaits_targets = room.number in awaiting
         return rooms
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
 
 from homeserver.json_types import JsonObject
-from homeserver.protocol.events import sign_pdu
+from homeserver.protocol.events import parse_event, sign_pdu
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.test_gaps import serve, unsent
 from tests.federation.test_receiving import is_shown
@@ -70,6 +71,20 @@ async def test_a_room_is_joined_though_some_of_its_state_cannot_be_verified(
     states = await alice.get(f"/rooms/{room.room_id}/state")
     assert {"m.room.create", "m.room.member"} <= {event["type"] for event in states}
     assert not {"m.room.topic", "org.test"} & {event["type"] for event in states}
+
+
+async def test_the_state_of_a_room_may_be_told_in_any_order(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    room.newest_first = True
+    await enter(server, room)
+    for key, event_id in room.state.items():
+        path = f"{V1}/event_auth/{quote(room.room_id, '')}/{quote(event_id, '')}"
+        status, answer = await peer.request("GET", path)
+        assert status == 200
+        chain = {parse_event(pdu, ROOM_VERSIONS["11"]).event_id for pdu in answer["auth_chain"]}
+        assert chain >= set(room.events[event_id].auth_events), key
 
 
 async def test_an_event_may_follow_one_whose_state_key_is_too_long_in_bytes(

@@ -28,8 +28,8 @@ def changed(user_id: str, answer: JsonObject) -> bool:
 async def test_keys_and_messages_to_devices(alice: Client, sam: Client) -> None:
     await meet(alice, sam, "11")
     for one, other in ((alice, sam), (sam, alice)):
-        device = Device(one)
-        keys = device.keys()
+        await keys_of(other, one.user_id)  # from now on it wants to know of changes
+        keys = Device(one).keys()
         await one.post("/keys/upload", {"device_keys": keys, "one_time_keys": one_time_keys("A")})
         await other.sync_until(partial(changed, one.user_id))
         known = (await keys_of(other, one.user_id))["devices"]
@@ -46,6 +46,7 @@ async def test_keys_and_messages_to_devices(alice: Client, sam: Client) -> None:
 async def test_cross_signing_keys_and_signatures(alice: Client, sam: Client) -> None:
     await meet(alice, sam, "11")
     for one, other in ((alice, sam), (sam, alice)):
+        await keys_of(other, one.user_id)
         device, signer = Device(one), CrossSigner(one.user_id)
         await device.upload()
         await other.sync_until(partial(changed, one.user_id))

@@ -19,13 +19,16 @@ _numbers = itertools.count(1)
 
 
 class HostedRoom(RemoteRoom):
-    """Made by the peer's user bob; `unasked` are further PDUs that joiners get as state."""
+    """Made by the peer's user bob; `unasked` are further PDUs that joiners get as state, which is
+    told in the order in which it was made, or the other way round.
+    """
 
     def __init__(self, peer: Peer, version: str = "11", join_rule: str = "public") -> None:
         room_id = f"!hosted{next(_numbers)}:{peer.server_name}"
         super().__init__(peer, room_id, f"@bob:{peer.server_name}")
         self.version = version
         self.unasked: list[JsonObject] = []
+        self.newest_first = False
         levels = {"users": {self.user_id: 100}}
         self._set("m.room.create", {"room_version": version, "creator": self.user_id})
         self._set(MEMBER, {"membership": "join"}, self.user_id)
@@ -52,6 +55,8 @@ class HostedRoom(RemoteRoom):
     async def _send_join(self, request: web.Request) -> web.StreamResponse:
         event = parse_event(json.loads(await request.read()), ROOM_VERSIONS[self.version])
         before = [self.events[event_id].pdu for event_id in self.state.values()]
+        if self.newest_first:
+            before.reverse()
         self.add(event)
         answer = {"state": [*before, *self.unasked], "auth_chain": before, "event": event.pdu}
         return web.json_response(answer)
