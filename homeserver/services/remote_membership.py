@@ -48,6 +48,8 @@ from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_from_pdus
 V1 = "/_matrix/federation/v1"
 V2 = "/_matrix/federation/v2"
 MAX_SERVERS = 20
+MAX_SERVERS_IN_ROOM = 10_000
+"""Nobody can make us tell events to more servers by their word alone."""
 JOIN = Terms(seconds=180.0, max_bytes=512 * 1024 * 1024, ignore_backoff=True)
 STEP = Terms(seconds=30.0, ignore_backoff=True)
 
@@ -147,7 +149,8 @@ class RemoteMembership:
         """Those who can be asked for the members and are to be told of events."""
         ours = self._stream.sender.signer.server_name
         told = [name for name in answer.servers_in_room or () if is_server_name(name)]
-        return tuple(name for name in dict.fromkeys([server, *told]) if name != ours)
+        names = dict.fromkeys([server, *told[:MAX_SERVERS_IN_ROOM]])
+        return tuple(name for name in names if name != ours)
 
     async def leave(self, user_id: str, room_id: str, content: JsonObject) -> bool:
         """Reject an invite or take back a knock in a room we aren't in; False if there is none.

@@ -25,7 +25,7 @@ from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.take_in import RoomGone
 
-AT_ONCE = 3
+AT_ONCE = 8
 SERVERS_A_ROUND = 10
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 900.0

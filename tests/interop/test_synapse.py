@@ -230,3 +230,30 @@ def ephemeral_in(room_id: str, event_type: str, text: str, answer: JsonObject) -
         if event["type"] == event_type and text in str(event["content"]):
             return event
     return None
+
+
+async def test_a_room_is_entered_while_its_members_talk(
+    ours: RunningServer, alice: Client, sam: Client, pair: Pair
+) -> None:
+    """Synapse leaves the members out of its answer; they speak before we know them."""
+    room_id = await sam.create_room(preset="public_chat", name="busy")
+    speakers = [(await pair())[1] for _ in range(5)]
+    for speaker in speakers:
+        await speaker.join(room_id)
+    said = [speaker.send(room_id, f"hello {i}") for i, speaker in enumerate(speakers)]
+    await asyncio.gather(join_via(alice, room_id, sam), *said)
+    said = [speaker.send(room_id, f"welcome {i}") for i, speaker in enumerate(speakers)]
+    await asyncio.gather(*said)
+    assert ours.app is not None
+    room = await ours.app.stream.rooms.get(room_id)
+    assert room is not None and room.entry is not None
+    everybody = {sam.user_id, alice.user_id, *(speaker.user_id for speaker in speakers)}
+    assert await alice.joined_members(room_id) == everybody
+    await talk(alice, sam, room_id)
+    wanted = {f"{word} {i}" for word in ("hello", "welcome") for i in range(5)}
+    await until(partial(has_texts, alice, room_id, wanted))
+
+
+async def has_texts(client: Client, room_id: str, wanted: set[str]) -> bool:
+    page = await client.messages(room_id, limit="50")
+    return wanted <= set(bodies(page["chunk"]))
