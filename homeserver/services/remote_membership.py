@@ -50,7 +50,7 @@ V2 = "/_matrix/federation/v2"
 MAX_SERVERS = 20
 MAX_SERVERS_IN_ROOM = 10_000
 """Nobody can make us tell events to more servers by their word alone."""
-JOIN = Terms(seconds=180.0, max_bytes=512 * 1024 * 1024, ignore_backoff=True)
+JOIN = Terms(seconds=180.0, max_bytes=256 * 1024 * 1024, ignore_backoff=True)
 STEP = Terms(seconds=30.0, ignore_backoff=True)
 
 log = structlog.get_logger(__name__)

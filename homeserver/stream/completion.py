@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from homeserver.clock import Clock
@@ -59,11 +59,23 @@ class _Past(Struct):
     join: StoredEvent
     events: Sequence[StoredEvent]
     snapshots: Mapping[int, int]
-    states: dict[int, State]
-    corrected: bool
+    states: dict[int, State] = field(default_factory=dict)
+    corrected: bool = False
     current: int = 0
     learned: Sequence[event_store.MemberEvent | str] = ()
     replaced: Sequence[tuple[StoredEvent, StoredEvent]] = ()
+
+    def told_groups(self) -> set[int]:
+        """The groups before events that follow nothing of ours: their state was told to us whole.
+
+        It may be older than our join, so that nobody is missing who came with that.
+        """
+        ours = {self.join.event_id, *(stored.event_id for stored in self.events)}
+        return {
+            stored.state_group
+            for stored in self.events
+            if stored.state_group is not None and ours.isdisjoint(stored.event.prev_events)
+        }
 
     @property
     def accepted(self) -> list[StoredEvent]:
@@ -134,31 +146,29 @@ class Completion:
         events = await self._rooms.events.adopt(connection, rows, self._rooms.rules_of)
         first = (entry.state_group, join.number)
         snapshots = await state_store.of_room_from(connection, room.number, first)
-        states, corrected = await self._states(connection, snapshots, entry.state_group, before)
-        return _Past(entry, join, events, snapshots, states, corrected)
+        past = _Past(entry, join, events, snapshots)
+        await self._complete_states(connection, past, before)
+        return past
 
-    async def _states(
-        self, connection: Connection, snapshots: Mapping[int, int], first: int, before: State
-    ) -> tuple[dict[int, State], bool]:
-        """The states of groups, completed; and whether what we had was not all true."""
-        loaded = await self._rooms.group_states.get_many(connection, snapshots)
-        partial = loaded[first].state
+    async def _complete_states(self, connection: Connection, past: _Past, before: State) -> None:
+        """Find out how the states of groups are, and whether what we had was not all true."""
+        loaded = await self._rooms.group_states.get_many(connection, past.snapshots)
+        partial = loaded[past.entry.state_group].state
         wrong = {
             key: event_id
             for key, event_id in partial.items()
             if key[0] == MEMBER and before.get(key) != event_id
         }
-        whole = {
-            number: _completed(loaded[number].state, partial, before, wrong)
-            for number in set(snapshots.values())
-        }
-        states = {
+        past.corrected = bool(wrong)
+        whole = {number: loaded[number].state for number in set(past.snapshots.values())}
+        for number in whole.keys() - past.told_groups():
+            whole[number] = _completed(whole[number], partial, before, wrong)
+        past.states = {
             group: changed_state(
                 whole[snapshot], state_difference(loaded[snapshot].state, loaded[group].state)
             )
-            for group, snapshot in snapshots.items()
+            for group, snapshot in past.snapshots.items()
         }
-        return states, bool(wrong)
 
     async def _holds(self, connection: Connection, room: LiveRoom, past: _Past) -> bool:
         """Does all that was accepted stand by the whole states, and was each fork resolved so?"""

@@ -57,8 +57,8 @@ from homeserver.stream.verify import Verifier
 from homeserver.stream.writer import StreamWriter
 
 A_SLICE = 50
-MAX_OFFERS = 3
-"""Of so many rooms at once the rest of an offer is kept in memory."""
+MAX_OFFERED_BYTES = 128 * 1024 * 1024
+"""So much of offers is kept in memory until it is dealt with; what is more is asked for again."""
 
 
 class _Checked(Struct, frozen=True):
@@ -98,7 +98,7 @@ class RoomEntry:
         short = await self._check_short(server, room_id, rules, offer)
         checked = short or await self._check(room_id, rules, offer)
         async with self._rooms.numbering(room_id):
-            if short is not None:
+            if short is not None and self._has_space_for(offer):
                 self.offers[room_id] = offer
             try:
                 return await self._take(room_id, rules, checked)
@@ -107,11 +107,14 @@ class RoomEntry:
                 if live is None or not live.is_partial:
                     self.offers.pop(room_id, None)
 
+    def _has_space_for(self, offer: Offer) -> bool:
+        return sum(kept.size for kept in (*self.offers.values(), offer)) <= MAX_OFFERED_BYTES
+
     async def _check_short(
         self, server: str, room_id: str, rules: RoomVersion, offer: Offer
     ) -> _Checked | None:
         """The offer of a big room without most of the members, if it can be judged so."""
-        short = shortened(offer, server) if len(self.offers) < MAX_OFFERS else None
+        short = shortened(offer, server)
         if short is None:
             return None
         try:

@@ -35,8 +35,8 @@ FETCHED_ONE_BY_ONE = 20
 AT_ONCE = 10
 A_SLICE = 500
 CHAIN = Terms(seconds=60.0, max_bytes=64 * 1024 * 1024)
-BIG = Terms(seconds=300.0, max_bytes=512 * 1024 * 1024)
-BIG_AT_ONCE = 3
+BIG = Terms(seconds=300.0, max_bytes=256 * 1024 * 1024)
+BIG_AT_ONCE = 2
 """So many whole states are in memory at a time, whoever asks."""
 
 log = structlog.get_logger(__name__)

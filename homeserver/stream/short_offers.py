@@ -32,6 +32,11 @@ class Offer(Struct, frozen=True):
     auth_chain: Sequence[Raw]
     servers: tuple[str, ...] | None = None
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.state)) + sum(map(len, self.auth_chain))
+
 
 class _Content(Struct):
     membership: object = None

@@ -10,8 +10,10 @@ import pytest
 
 from homeserver.json_types import JsonObject
 from homeserver.services import resync
+from homeserver.stream import catch_up
+from homeserver.stream.incoming import Incoming
 from tests.federation.conftest import StartPeer, StartServers
-from tests.support.client import Client, bodies, quote, refusal, timeline
+from tests.support.client import Client, bodies, quote, refusal, timeline, until
 from tests.support.partial_room import PartialRoom, State
 from tests.support.peer import Peer
 from tests.support.remote_room import V1, V2
@@ -220,6 +222,42 @@ async def test_what_a_banned_user_said_meanwhile_is_taken_back(
     assert await alice.send(room.room_id, "and on")
 
 
+async def test_what_is_taken_back_is_received_anew_after_a_crash_too(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = PartialRoom(peer)
+    mallory = room.member("mallory")
+    banned = room.member("mallory", "ban")
+    room.serve()
+    room.told.clear()
+    alice = await server.user("alice")
+    await join(alice, room)
+    room.state[mallory.key] = mallory.event_id
+    forged = room.by("mallory", "I am still here")
+    room.state[mallory.key] = banned.event_id
+    assert await room.send(forged) == {forged.event_id: {}}
+    await alice.send(room.room_id, "hello")
+    await room.until_received("hello")
+    room.told.set()
+
+    async def nothing(incoming: Incoming, rows: object) -> None:
+        """The server dies before it gets there."""
+
+    with monkeypatch.context() as crash:
+        crash.setattr(Incoming, "again", nothing)
+        assert await alice.joined_members(room.room_id) == {room.user_id, alice.user_id}
+        assert bodies((await alice.messages(room.room_id))["chunk"]) == []
+        await server.stop()
+    await server.start()
+    server.moved(alice)
+    peer.url = server.url
+
+    async def is_there() -> bool:
+        return bodies((await alice.messages(room.room_id))["chunk"]) == ["hello"]
+
+    await until(is_there)
+
+
 async def refused_event(client: Client, room: PartialRoom, event_id: str) -> bool:
     refused = await refusal(client.event(room.room_id, event_id))
     return refused.status == 404
@@ -238,6 +276,27 @@ async def test_it_goes_on_after_a_restart(server: RunningServer, room: PartialRo
     assert await alice.joined_members(room.room_id) == members(room, alice.user_id)
     answer = await alice.sync_until(lambda answer: answer if joined(answer, room) else None)
     assert bodies(timeline(answer, room.room_id)) == ["before", "after"]
+
+
+async def test_who_we_were_told_of_gets_what_is_sent_after_an_outage(
+    server: RunningServer, room: PartialRoom
+) -> None:
+    alice = await server.user("alice")
+    await join(alice, room)
+    room.is_deaf = True
+    await alice.send(room.room_id, "nobody listens")
+    await alice.another_device()
+    await server.restart()
+    server.moved(alice)
+    room.peer.url = server.url
+    room.is_deaf = False
+    await room.send(room.by("ann", "I am back"))
+    await room.until_received("nobody listens")
+
+    async def is_told_of_the_device() -> bool:
+        return "m.device_list_update" in [edu["edu_type"] for edu in room.edus]
+
+    await until(is_told_of_the_device)
 
 
 async def test_another_server_is_asked_if_the_first_does_not_know(
@@ -403,6 +462,26 @@ async def test_a_fork_of_that_time_stays_resolved(server: RunningServer, room: P
     status, answer = await room.peer.request("GET", path)
     assert status == 200
     assert room.state["m.room.member", room.user_id] in answer["pdu_ids"]
+
+
+async def test_an_event_beside_our_join_has_the_state_that_it_had(
+    server: RunningServer, room: PartialRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It follows what we lack, so its state is asked for, also while we wait for ours."""
+    monkeypatch.setattr(catch_up, "MEMBERS_SECONDS", 0.05)
+    first = room.by("ann", "before you came")
+    alice = await server.user("alice")
+    await join(alice, room)
+    beside = room.message("beside", prev_events=[first.event_id])
+    room.peer.answer("POST", f"{V1}/get_missing_events/", {"events": [first.pdu]})
+    assert await room.send(beside) == {beside.event_id: {}}
+    room.told.set()
+    assert await alice.joined_members(room.room_id) == members(room, alice.user_id)
+    path = f"{V1}/state_ids/{quote(room.room_id)}?event_id={quote(beside.event_id)}"
+    status, answer = await room.peer.request("GET", path)
+    assert (status, set(answer["pdu_ids"])) == (200, set(room.before[first.event_id].values()))
+    state = await alice.get(f"/rooms/{quote(room.room_id)}/state")
+    assert {(e["type"], e["state_key"]): e["event_id"] for e in state} == room.state
 
 
 async def test_who_was_told_what_was_not_true_starts_afresh(

@@ -19,10 +19,10 @@ State = dict[tuple[str, str], str]
 
 
 class PartialRoom(RemoteRoom):
-    """`told` holds back what the peer says of the whole state while it isn't set.
+    """`told` holds back what the peer says of the whole state before joins while it isn't set.
 
-    `received` are the PDUs that were sent to the peer, `before` the states before joins. `omits`:
-    joiners are not told the members, but for `heroes` (ids of their events).
+    `received` and `edus` were sent to the peer, unless it `is_deaf`; `before` are the states before
+    events. If it `omits` them, joiners are not told the members, but for `heroes` (event ids).
     """
 
     def __init__(self, peer: Peer, version: str = "11") -> None:
@@ -32,9 +32,12 @@ class PartialRoom(RemoteRoom):
         self.told.set()
         self.servers = [peer.server_name]
         self.received: list[JsonObject] = []
+        self.edus: list[JsonObject] = []
+        self.is_deaf = False
         self.omits = True
         self.heroes: list[str] = []
         self.before: dict[str, State] = {}
+        self.joins: set[str] = set()
         rules = ROOM_VERSIONS[version]
         self.room_id = "" if rules.room_id_is_create_event_id else f"!hosted:{peer.server_name}"
         content: JsonObject = {"room_version": version}
@@ -61,6 +64,10 @@ class PartialRoom(RemoteRoom):
         self.put("m.room.join_rules", {"join_rule": "public"})
         self.put("m.room.history_visibility", {"history_visibility": "shared"})
         self.put("m.room.name", {"name": "far away"})
+
+    def add(self, event: Event) -> None:
+        self.before[event.event_id] = dict(self.state)
+        super().add(event)
 
     def put(self, event_type: str, content: JsonObject, state_key: str = "") -> Event:
         """The creator sets a piece of state."""
@@ -104,7 +111,8 @@ class PartialRoom(RemoteRoom):
         peer.answer("POST", f"{V1}/get_missing_events/", {"events": []})
 
         async def state_ids(request: web.Request) -> web.StreamResponse:
-            await self.told.wait()
+            if request.query["event_id"] in self.joins:
+                await self.told.wait()
             ids = list(lie(self._state_before(request)).values())
             chain = self.auth_chain(ids)
             return web.json_response({"pdu_ids": ids, "auth_chain_ids": chain})
@@ -118,7 +126,7 @@ class PartialRoom(RemoteRoom):
         peer.answer("GET", f"{V1}/state/", state)
 
     def _state_before(self, request: web.Request) -> State:
-        return self.before.get(request.query["event_id"], self.state)
+        return self.before[request.query["event_id"]]
 
     def _pdus(self, event_ids: Iterable[str]) -> list[JsonObject]:
         return [self.events[event_id].pdu for event_id in event_ids]
@@ -134,7 +142,7 @@ class PartialRoom(RemoteRoom):
     async def _send_join(self, request: web.Request) -> web.StreamResponse:
         join = parse_event(json.loads(await request.read()), ROOM_VERSIONS[self.version])
         omit = self.omits and request.query.get("omit_members") == "true"
-        self.before[join.event_id] = dict(self.state)
+        self.joins.add(join.event_id)
         ids = [e for key, e in self.state.items() if not (omit and key[0] == "m.room.member")]
         ids += self.heroes
         chain = self.auth_chain([*ids, *join.auth_events])
@@ -156,8 +164,12 @@ class PartialRoom(RemoteRoom):
                 await asyncio.sleep(0.01)
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
-        pdus = json.loads(await request.read())["pdus"]
+        if self.is_deaf:
+            return web.json_response({"errcode": "M_UNKNOWN", "error": "?"}, status=500)
+        transaction = json.loads(await request.read())
+        pdus = transaction["pdus"]
         self.received += pdus
+        self.edus += transaction.get("edus", [])
         for pdu in pdus:
             event = parse_event(pdu, ROOM_VERSIONS[self.version])
             if event.event_id not in self.events:
