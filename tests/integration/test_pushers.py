@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
-from homeserver.services.push import gateways, pushers
+from homeserver.services.push import gateways, pusher, pushers
 from homeserver.services.push import parts as push_parts
 from homeserver.services.push.gateways import PER_USER
 from tests.conftest import StartServer
@@ -303,6 +303,25 @@ async def test_a_slow_gateway_is_given_up_and_delays_nobody_else(
         slow.hangs = False
         told = await slow.wait_for(24)
         assert sorted(set(ids(told))) == sorted([first, second])
+
+
+async def test_what_a_gateway_refuses_of_one_delays_nobody_else(
+    server: RunningServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateways, "FIRST_BACKOFF_MS", 600_000)
+    monkeypatch.setattr(pusher, "FIRST_PAUSE_SECONDS", 0.2)
+    alice, bob, room_id = await two_in_a_room(server)
+    carol = await server.user("carol")
+    await carol.join(room_id)
+    gateway.refused = {"bob's"}
+    await gateway.set_pusher(bob, "bob's")
+    sent = [await alice.send(room_id, "1")]
+    await gateway.set_pusher(carol, "carol's")
+    sent += [await alice.send(room_id, str(number)) for number in range(2, 4)]
+    assert ids(await gateway.wait_for(2)) == sent[1:]
+    gateway.refused = set()
+    told = await gateway.wait_for(5)
+    assert [n["event_id"] for n in told if n["devices"][0]["pushkey"] == "bob's"] == sent
 
 
 async def test_a_user_s_other_gateway_is_told_while_one_is_slow(

@@ -23,6 +23,8 @@ class PushGateway:
         self.asked = 0
         self.status = 200
         self.rejected: list[str] = []
+        self.refused: set[str] = set()
+        """For these pushkeys it answers 400."""
         self.redirect_to: str | None = None
         self.huge = False
         self.hangs = False
@@ -54,6 +56,8 @@ class PushGateway:
     async def _notify(self, request: web.Request) -> web.StreamResponse:
         body: Any = await request.json()
         self.asked += 1
+        if body["notification"]["devices"][0]["pushkey"] in self.refused:
+            return web.json_response({"errcode": "M_BAD_JSON"}, status=400)
         async with self._changed:
             if self.status == 200 and self.redirect_to is None and not self.hangs:
                 self.told.append(body["notification"])

@@ -3,7 +3,8 @@
 Rules of this file: a gateway is anybody's URL. Its answer is bounded in time and size, redirects
 are not followed, private addresses not reached (`guarded_client`). While it fails, one request at
 a time is a probe; all others wait for what becomes of it. A slow one holds only so many
-connections, and so does a user with many slow ones: others find theirs free.
+connections, and so does a user with many slow ones: others find theirs free. What one user has it
+refuse delays that user's pusher only.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from homeserver.remote.guarded_client import TooMuch, read_at_most
 MAX_ANSWER_BYTES = 64 * 1024
 FIRST_BACKOFF_MS = 1_000
 MAX_BACKOFF_MS = 3600 * 1000
+REMEMBERED = 10_000
+OVERLOADED = (408, 429)
 CONNECTIONS = 1000
 PER_GATEWAY = 100
 PER_USER = 10
@@ -36,6 +39,10 @@ log = structlog.get_logger()
 
 class GatewayFailed(Exception):
     """The gateway did not take the notification; it is to be tried again later."""
+
+
+class GatewayRefused(GatewayFailed):
+    """It answered, and refuses what this pusher tells: that is no reason to spare it others'."""
 
 
 class _Outage(Struct):
@@ -62,7 +69,10 @@ class Gateways:
             await asyncio.sleep(wait / 1000)
 
     async def notify(self, user_id: str, url: str, body: JsonObject) -> frozenset[str]:
-        """Tell it of a user's news; gives the pushkeys that it rejects. Raises GatewayFailed."""
+        """Tell it of a user's news; gives the pushkeys that it rejects.
+
+        Raises GatewayFailed, GatewayRefused.
+        """
         host = _host(url)
         outage = self._outages.get(host)
         if outage is None:
@@ -84,6 +94,9 @@ class Gateways:
             except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, TooMuch) as error:
                 self._failed(host, type(error).__name__)
                 raise GatewayFailed(str(error)) from error
+            except GatewayRefused:
+                self._outages.pop(host, None)
+                raise
             except GatewayFailed as error:
                 self._failed(host, str(error))
                 raise
@@ -100,12 +113,16 @@ class Gateways:
             url, data=data, headers=headers, allow_redirects=False
         ) as response:
             answer = await read_at_most(response, MAX_ANSWER_BYTES)
+            if 400 <= response.status < 500 and response.status not in OVERLOADED:
+                raise GatewayRefused(f"status {response.status}")
             if response.status != 200:
                 raise GatewayFailed(f"status {response.status}")
         return _rejected(answer)
 
     def _failed(self, host: str, reason: str) -> None:
         outage = self._outages.setdefault(host, _Outage())
+        if len(self._outages) > REMEMBERED:
+            del self._outages[next(iter(self._outages))]
         now = self._clock()
         if outage.retry_at > now:
             return  # several requests were under way when it failed first
@@ -117,7 +134,7 @@ class Gateways:
 
 def _host(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
 
 
 def _rejected(answer: bytes) -> frozenset[str]:

@@ -18,13 +18,15 @@ from homeserver.errors import Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.pushers import NO_BADGE, PushedEvent, PushTarget, notification
 from homeserver.services.push.badges import Badges
-from homeserver.services.push.gateways import GatewayFailed, Gateways
+from homeserver.services.push.gateways import GatewayFailed, GatewayRefused, Gateways
 from homeserver.services.push.pushed_events import Pending, PushedEvents
 from homeserver.store.pushers import PusherRow
 
 MAX_QUEUE = 100
 DATABASE_PATIENCE_SECONDS = 2.0
 FINISH_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 3600.0
 
 log = structlog.get_logger()
 
@@ -55,6 +57,7 @@ class Pusher:
         self._task: asyncio.Task[None] | None = None
         self._is_asking = False
         self._is_ending = False
+        self._refusals = 0
         self.change(row)
         if behind:
             self._work()
@@ -170,14 +173,26 @@ class Pusher:
             body = notification(target, event, unread)
             url = target.data["url"]
             rejected = await self._means.gateways.notify(self.row.user_id, url, body)
+        except GatewayRefused:
+            self._is_asking = False
+            await self._pause()
+            return False
         except GatewayFailed:
             return False
         finally:
             self._is_asking = False
+        self._refusals = 0
         self._told_badge = unread
         if target.pushkey in rejected:
             self._means.rejected(self)
         return True
+
+    async def _pause(self) -> None:
+        """Longer each time: what is refused once is likely to be refused again."""
+        wait = min(FIRST_PAUSE_SECONDS * 2 ** min(self._refusals, 20), MAX_PAUSE_SECONDS)
+        self._refusals += 1
+        log.info("a push gateway refuses a pusher", app_id=self.row.app_id, times=self._refusals)
+        await asyncio.sleep(wait)
 
     def _move(self, position: int) -> None:
         if position > self.position:
