@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver.services.app_services import feed
 from tests.conftest import StartServer
 from tests.support.app_service import AS_TOKEN, AppServiceServer, Ghost, ghost
 from tests.support.client import DEADLINE, Client
@@ -206,6 +208,53 @@ async def test_a_message_to_many_devices_is_not_torn_apart(
     await service.wait_until(lambda: len(service.got("to_device")) >= len(devices))
     assert {m["to_device_id"] for m in service.got("to_device")} == set(devices)
     assert len(service.got("to_device")) == len(devices)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("BRIDGE_DAYS", "1"))))
+async def test_everything_comes_once_whatever_happens(
+    server: RunningServer,
+    service: AppServiceServer,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(feed, "FIRST_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "MAX_BACKOFF_SECONDS", 0.2)
+    chance = random.Random(seed)
+    alice, member, room_id = await encrypted_room(server)
+    await member.put("/devices/PHONE", {})
+    sent: dict[str, list[str]] = {"events": [], "to_device": [], "receipts": []}
+    for number in range(40):
+        what = chance.choice(["event"] * 4 + ["message", "message", "receipt", "away", "restart"])
+        if what == "event" or not sent["events"]:
+            sent["events"].append(await alice.send(room_id, str(number)))
+        elif what == "message":
+            messages = {member.user_id: {"PHONE": {"n": str(number)}}}
+            await alice.put(f"/sendToDevice/m.test/{number}", {"messages": messages})
+            sent["to_device"].append(str(number))
+        elif what == "receipt" and sent["events"][-1] not in sent["receipts"]:
+            await read(alice, room_id, sent["events"][-1])
+            sent["receipts"].append(sent["events"][-1])
+        elif what == "away":
+            service.status, service.loses_answers = chance.choice([200, 500]), chance.random() < 0.5
+        elif what == "restart":
+            await server.restart()
+            for client in (alice, member):
+                server.moved(client)
+    service.status = 200
+    sent["events"].append(await alice.send(room_id, "the end"))
+
+    def told() -> dict[str, list[str]]:
+        texts = [e["event_id"] for e in service.got() if e["type"] == "m.room.message"]
+        messages = [m["content"]["n"] for m in service.got("to_device")]
+        return {"events": texts, "to_device": messages, "receipts": receipts(service)}
+
+    last = {"events": sent["events"][-1:], "receipts": sent["receipts"][-1:]}
+    await service.wait_until(lambda: all(e in told()[kind] for kind in last for e in last[kind]))
+    await service.wait_until(lambda: len(told()["to_device"]) >= len(sent["to_device"]))
+    assert told()["events"] == sent["events"]
+    assert told()["to_device"] == sent["to_device"]
+    # Of one user's receipts only the newest is kept while the service is away: the order holds.
+    assert [e for e in sent["receipts"] if e in told()["receipts"]] == told()["receipts"]
 
 
 class Crashing:

@@ -26,6 +26,8 @@ class AppServiceServer:
         self.asked: list[tuple[str, JsonObject]] = []
         self.queries: list[str] = []
         self.status = 200
+        self.loses_answers = False
+        """It takes transactions also where it answers with an error."""
         self.is_old = False
         """It serves the paths of before the specification; `missed` counts what it doesn't know."""
         self.missed = 0
@@ -89,7 +91,7 @@ class AppServiceServer:
         body, txn = await request.json(), request.match_info["txn"]
         async with self._changed:
             self.asked.append((txn, body))
-            if self.status == 200 and not self.trouble:
+            if self.loses_answers or (self.status == 200 and not self.trouble):
                 self.transactions.setdefault(txn, body)
             self._changed.notify_all()
         if self.trouble == "hangs":
