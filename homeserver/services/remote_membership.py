@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import structlog
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -41,9 +40,8 @@ from homeserver.stream.drafts import Draft
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.memberships import MEMBER, member_content
 from homeserver.stream.outside_memberships import as_left
-from homeserver.stream.serve_pdus import served_by_ids
 from homeserver.stream.short_offers import Offer
-from homeserver.stream.stripped_state import STRIPPED_KEYS, stripped_from_pdus
+from homeserver.stream.stripped_state import stripped_from_pdus
 
 V1 = "/_matrix/federation/v1"
 V2 = "/_matrix/federation/v2"
@@ -245,33 +243,8 @@ class RemoteMembership:
             room_id, Draft(inviter, MEMBER, full, user_id)
         )
         event = self._sign(template, room.rules)
-        ids = [room.state[key] for key in STRIPPED_KEYS if key in room.state]
-        async with self._database.connection() as connection:
-            room_state = await served_by_ids(connection, ids, room.rules)
-        server = server_name_of(user_id)
-        told = [msgspec.json.decode(pdu) for pdu in room_state]
-        pdu = (await self._offer_invite(server, event, told)).get("event")
-        if not isinstance(pdu, dict):
-            raise BadGateway("The other server did not sign the invite")
-        await self._take_event(with_more_signatures(event, pdu), server)
-
-    async def _offer_invite(
-        self, server: str, event: Event, room_state: list[JsonObject]
-    ) -> JsonObject:
-        """ "Senders which receive a 400 or 404 response to this endpoint should retry using the v1
-        API as the server may be older, if the room version is "1" or "2"."
-        """
-        pdu, version = event.pdu, event.rules.identifier
-        body = {"room_version": version, "event": pdu, "invite_room_state": room_state}
-        path = path_to(f"{V2}/invite", event.room_id, event.event_id)
-        try:
-            return await self._client.put(server, path, body, STEP)
-        except RemoteRefusal as refusal:
-            if refusal.remote_status not in (400, 404) or version not in ("1", "2"):
-                raise
-        path = path_to(f"{V1}/invite", event.room_id, event.event_id)
-        body = {**pdu, "unsigned": {"invite_room_state": room_state}}
-        return await self._client.put(server, path, body, STEP)
+        event = await self._inbound.invited_servers.signed(room, event)
+        await self._take_event(event, server_name_of(user_id))
 
     async def _make(
         self, server: str, user_id: str, room_id: str, content: JsonObject

@@ -35,6 +35,7 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc4076": True,  # pushers without the count of unread messages
     "org.matrix.msc4143": True,  # transports for calls
     "org.matrix.msc4222": True,  # state_after in /sync
+    "org.matrix.msc4155": True,  # invites filtered by lists
     "uk.timedout.msc4323": True,  # admins suspend and lock accounts
 }
 
