@@ -16,6 +16,7 @@ from homeserver.clock import Clock
 from homeserver.config import Registration as Options
 from homeserver.errors import Exclusive, Forbidden, InvalidUsername, MissingParam, UserInUse
 from homeserver.json_types import JsonObject
+from homeserver.lru_cache import LruCache
 from homeserver.protocol import identifiers
 from homeserver.store import accounts, registration_tokens
 from homeserver.store.accounts import Account
@@ -26,6 +27,7 @@ Registered = Callable[[str], Awaitable[None]]
 """Is told the user id of each new account."""
 
 _DAY_MS = 24 * 60 * 60 * 1000
+_REPEATED_MS = 5 * 60 * 1000
 _NAME_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -61,6 +63,7 @@ class Registration:
         self._clock = clock
         self._is_exclusive = is_exclusive
         self._on_registered = on_registered
+        self._done: LruCache[str, tuple[str, int]] = LruCache(1000)
 
     async def flows(self) -> list[list[str]]:
         """The stages that lead to an account. Raises `Forbidden` if registration is closed.
@@ -129,6 +132,23 @@ class Registration:
                 raise UserInUse("This user id is taken")
         for told in () if new.was_guest else self._on_registered:
             await told(new.user_id)
+
+    def done(self, session_id: Any, user_id: str) -> None:
+        """The account was made in this authentication session."""
+        if isinstance(session_id, str):
+            self._done.put(session_id, (user_id, self._clock() + _REPEATED_MS))
+
+    async def made_in(self, session_id: Any) -> str | None:
+        """Whose account was made in this authentication session a moment ago: the answer may have
+        been lost, and the client asks again."""
+        made = self._done.get(session_id) if isinstance(session_id, str) else None
+        if made is None or made[1] <= self._clock():
+            return None
+        user_id = made[0]
+        async with self._database.connection() as connection:
+            account = await accounts.find(connection, user_id)
+        gone = account is None or account.is_deactivated or account.is_locked
+        return None if gone else user_id
 
     async def create_guest(self) -> str:
         """Make a guest account and give its user id. Raises `Forbidden`."""

@@ -33,13 +33,15 @@ class Operation(Struct, frozen=True):
 
 
 class Session(Struct):
-    """How far the client has come. `results` has what each completed stage found out."""
+    """How far the client has come. `results` has what each completed stage found out, `begun` what
+    the operation wants to remember of its first request."""
 
     session_id: str
     operation: Operation
     flows: Flows
     expires_at: int
     results: dict[str, Any] = field(default_factory=dict)
+    begun: Any = None
 
 
 class Stage(Protocol):
@@ -98,13 +100,15 @@ class UserInteractive:
         auth: JsonObject | None,
         flows: Flows,
         action: Callable[[Mapping[str, Any]], Awaitable[Result]],
+        begun: Any = None,
     ) -> Result:
         """Do `action` once a flow is complete; it gets the results of the stages by type.
 
-        Raises `AuthenticationNeeded` until then. `auth` is the `auth` object of the request.
+        Raises `AuthenticationNeeded` until then. `auth` is the `auth` object of the request;
+        `begun` is kept with a new session.
         """
         if auth is None:
-            raise self._needed(self._new_session(operation, flows))
+            raise self._needed(self._new_session(operation, flows, begun))
         session = self._session(operation, auth, flows)
         if "type" in auth:
             await self._attempt(session, auth)
@@ -137,9 +141,14 @@ class UserInteractive:
             raise Forbidden("This authentication session was begun for something else")
         return session
 
-    def _new_session(self, operation: Operation, flows: Flows) -> Session:
+    def begun(self, session_id: Any) -> Any:
+        """What the session's operation remembers of its first request; None without a session."""
+        session = self._sessions.get(session_id) if isinstance(session_id, str) else None
+        return None if session is None else session.begun
+
+    def _new_session(self, operation: Operation, flows: Flows, begun: Any = None) -> Session:
         expires_at = self._clock() + LIFETIME_MS
-        session = Session(secrets.token_urlsafe(18), operation, flows, expires_at)
+        session = Session(secrets.token_urlsafe(18), operation, flows, expires_at, begun=begun)
         self._sessions.put(session.session_id, session)
         return session
 

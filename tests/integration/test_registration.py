@@ -38,6 +38,32 @@ async def test_a_first_request_may_carry_dummy_auth_without_a_session(
     }
 
 
+async def test_a_session_remembers_what_its_first_request_said(server: RunningServer) -> None:
+    client = server.anonymous()
+    first = {"username": "alice", "password": PASSWORD, "device_id": "PHONE", "inhibit_login": 0}
+    needed = await refusal(client.post("/register", first))
+    auth = {**DUMMY, "session": needed.body["session"]}
+    answer = await client.post("/register", {"auth": auth})
+    assert (answer["user_id"], answer["device_id"]) == ("@alice:hs.test", "PHONE")
+    await server.anonymous().login("alice")
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_who_missed_the_answer_asks_again(server: RunningServer, named: bool) -> None:
+    client = server.anonymous()
+    body: dict[str, Any] = {"password": PASSWORD}
+    if named:
+        body["username"] = "alice"
+    needed = await refusal(client.post("/register", body))
+    body["auth"] = {**DUMMY, "session": needed.body["session"]}
+    answers = [await client.post("/register", body) for _ in range(2)]
+    assert answers[0]["user_id"] == answers[1]["user_id"]
+    client._logged_in(answers[1])
+    auth = {"type": "m.login.password", "password": PASSWORD}
+    await client.post("/account/deactivate", {"auth": auth})
+    assert (await refusal(client.post("/register", body))).status == 400
+
+
 async def test_inhibit_login_gives_no_token(server: RunningServer) -> None:
     body = {"username": "a", "password": PASSWORD, "auth": DUMMY, "inhibit_login": True}
     assert await server.anonymous().post("/register", body) == {

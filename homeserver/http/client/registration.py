@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from homeserver.errors import (
     AppServiceLoginUnsupported,
@@ -28,6 +29,7 @@ endpoints = Endpoints()
 
 APP_SERVICE = "m.login.application_service"
 DUMMY = "m.login.dummy"
+MAX_REMEMBERED = 2_000
 MAIL = "m.login.email.identity"
 
 
@@ -38,9 +40,20 @@ class RegisterBody(msgspec.Struct):
     password: str | None = None
     device_id: str | None = None
     initial_device_display_name: str | None = None
-    inhibit_login: bool = False
+    inhibit_login: bool | int = False
     refresh_token: bool = False
     guest_access_token: str | None = None
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """What the first request of an authentication session said, and whom it is to make."""
+
+    body: RegisterBody
+    user_id: str
+
+    @property
+    def is_small(self) -> bool:
+        return len(msgspec.json.encode(self.body)) <= MAX_REMEMBERED
 
 
 @endpoints.post("/register", auth=Auth.NONE, empty_body=True)
@@ -50,10 +63,20 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
         return await _register_guest(call, body)
     if body.type == APP_SERVICE:
         return await _register_app_service_user(call, body)
+    session_id = None if body.auth is None else body.auth.get("session")
+    begun: Begun | None = call.parts.user_interactive.begun(session_id)
+    if begun is not None:
+        body = _completed(body, begun.body)
+    made = await call.parts.registration.made_in(session_id)
+    if made is not None:
+        return await _registered(call, body, made)
     flows = await call.parts.registration.flows()
     if call.parts.mail_validation.works:
         flows += [[*(s for s in flow if s != DUMMY), MAIL] for flow in flows]
-    user_id = call.parts.registration.user_id_for(body.username)
+    if begun is not None and body.username == begun.body.username:
+        user_id = begun.user_id
+    else:
+        user_id = call.parts.registration.user_id_for(body.username)
     if body.guest_access_token is None:
         await call.parts.registration.check_available(user_id)
     else:
@@ -67,10 +90,24 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
         answer = await _register(call, body, user_id, results.get("m.login.registration_token"))
         if MAIL in results:
             await _add_address(call, user_id, results[MAIL])
+        call.parts.registration.done(session_id, user_id)
         return answer
 
     operation = Operation("POST /register", None)
-    return await call.parts.user_interactive.run(operation, body.auth, flows, make)
+    begins = Begun(body, user_id)
+    return await call.parts.user_interactive.run(
+        operation, body.auth, flows, make, begins if begins.is_small else None
+    )
+
+
+def _completed(body: RegisterBody, begun: RegisterBody) -> RegisterBody:
+    """With what the session's first request said, where this one says nothing."""
+    said = {
+        name: value
+        for name in RegisterBody.__struct_fields__
+        if (value := getattr(body, name)) not in (None, False)
+    }
+    return replace(begun, **said)
 
 
 async def _register(call: Call, body: RegisterBody, user_id: str, token: str | None) -> JsonObject:
