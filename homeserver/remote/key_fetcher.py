@@ -25,6 +25,8 @@ from homeserver.store.server_keys import ServerKey
 ASK_AGAIN_MS = 60_000
 SECONDS = 12.0
 AT_ONCE = 64
+"""Servers that are asked at once for the keys of events; as many for those of requests: whoever
+sends events of made-up servers doesn't keep out who makes requests."""
 # A server must be able to prove who it is even if it did not answer lately.
 _TERMS = Terms(seconds=SECONDS, max_bytes=1_000_000, ignore_backoff=True)
 
@@ -43,12 +45,18 @@ class KeyFetcher:
         self._fetching: dict[str, asyncio.Task[list[ServerKey]]] = {}
         # When a server was asked, and what it answered: it may not be in Postgres yet.
         self._asked: LruCache[str, tuple[int, list[ServerKey]]] = LruCache(remembered)
-        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._for_requests = asyncio.Semaphore(AT_ONCE)
+        self._for_events = asyncio.Semaphore(AT_ONCE)
 
-    async def fetch(self, wanted: Mapping[tuple[str, str], int]) -> list[ServerKey]:
-        """The keys of the servers in `wanted` ((server, key id) -> valid until at least)."""
+    async def fetch(
+        self, wanted: Mapping[tuple[str, str], int], *, for_a_request: bool
+    ) -> list[ServerKey]:
+        """The keys of the servers in `wanted` ((server, key id) -> valid until at least).
+
+        `for_a_request`: to know who makes one, not for the signatures of events.
+        """
         servers = {server_name for server_name, _ in wanted}
-        answers = await asyncio.gather(*(self._once(server_name) for server_name in servers))
+        answers = await asyncio.gather(*(self._once(name, for_a_request) for name in servers))
         keys = [key for answer in answers for key in answer]
         if self._notaries:
             had = {(k.server_name, k.key_id) for k in keys if _is_enough(k, wanted)}
@@ -56,21 +64,22 @@ class KeyFetcher:
             keys += await self._from_notaries(missing)
         return keys
 
-    async def _once(self, server_name: str) -> list[ServerKey]:
+    async def _once(self, server_name: str, for_a_request: bool) -> list[ServerKey]:
         task = self._fetching.get(server_name)
         if task is None:
             asked = self._asked.get(server_name)
             if asked is not None and self._clock() - asked[0] < ASK_AGAIN_MS:
                 return asked[1]
-            task = asyncio.create_task(self._from_server(server_name))
+            turn = self._for_requests if for_a_request else self._for_events
+            task = asyncio.create_task(self._from_server(server_name, turn))
             self._fetching[server_name] = task
             task.add_done_callback(lambda _: self._fetching.pop(server_name, None))
         return await asyncio.shield(task)
 
-    async def _from_server(self, server_name: str) -> list[ServerKey]:
+    async def _from_server(self, server_name: str, turn: asyncio.Semaphore) -> list[ServerKey]:
         keys: list[ServerKey] = []
         try:
-            async with self._at_once:
+            async with turn:
                 published = await self._client.get(server_name, "/_matrix/key/v2/server", _TERMS)
             keys = read_published_keys(published, server_name, self._clock())
         except (MatrixError, BadKeys) as error:

@@ -87,7 +87,7 @@ class Keyring:
         """Raises SignatureError unless `origin` signed the message with a key valid now."""
         name = (origin, key_id)
         now = self._clock()
-        key = (await self.keys({name: now})).get(name)
+        key = (await self.keys({name: now}, for_a_request=True)).get(name)
         if key is None or key.valid_until_ts < now:
             raise SignatureError(f"the key {key_id} of {origin} can't be had or is no longer valid")
         try:
@@ -109,7 +109,9 @@ class Keyring:
     async def meet(self, origin: str, key_ids: Collection[str]) -> bool:
         """Ask a server that we don't know for its keys; did it, or a notary, show any?"""
         now = self._clock()
-        keys = await self._fetcher.fetch({(origin, key_id): now for key_id in key_ids})
+        keys = await self._fetcher.fetch(
+            {(origin, key_id): now for key_id in key_ids}, for_a_request=True
+        )
         await self._store(keys)
         return any(key.server_name == origin for key in keys)
 
@@ -153,8 +155,13 @@ class Keyring:
             owners += [index] * len(of_event_checks)
         return Verifying(problems, owners, _begin_checking(checks))
 
-    async def keys(self, wanted: Mapping[KeyName, int]) -> dict[KeyName, ServerKey]:
-        """The keys that can be had, each valid until the wanted time if its server says so."""
+    async def keys(
+        self, wanted: Mapping[KeyName, int], *, for_a_request: bool = False
+    ) -> dict[KeyName, ServerKey]:
+        """The keys that can be had, each valid until the wanted time if its server says so.
+
+        `for_a_request`: to know who makes one.
+        """
         found: dict[KeyName, ServerKey] = {}
         missing = dict(wanted)
         self._take(found, missing, self._from_memory(wanted))
@@ -164,7 +171,7 @@ class Keyring:
             self._remember(stored)
             self._take(found, missing, stored)
         if missing:
-            fetched = await self._fetcher.fetch(missing)
+            fetched = await self._fetcher.fetch(missing, for_a_request=for_a_request)
             await self._store(fetched)
             self._take(found, missing, fetched)
         return found
