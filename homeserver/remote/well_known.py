@@ -28,6 +28,9 @@ MIN_SECONDS = 300.0
 # exponentially back off for repeated failures."
 FIRST_ERROR_SECONDS = 60.0
 MAX_ERROR_SECONDS = 3600.0
+GRACE_FAILURES = 5
+"""For so many failures in a row (half an hour) a host that can't be asked is believed to delegate
+as before: its homeserver need not suffer from its web server."""
 
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
 
@@ -71,13 +74,17 @@ class WellKnown:
         return await asyncio.shield(task)
 
     async def _ask(self, host: str, old: _Entry | None) -> str | None:
+        failures = 1 + (old.failures if old else 0)
+        seconds = min(FIRST_ERROR_SECONDS * 2.0 ** (failures - 1), MAX_ERROR_SECONDS)
+        delegated = None
         try:
             delegated, seconds = await self._fetch(host)
             failures = 0
-        except (aiohttp.ClientError, OSError, TooMuch, _Invalid, ValueError):
-            delegated = None
-            failures = 1 + (old.failures if old else 0)
-            seconds = min(FIRST_ERROR_SECONDS * 2.0 ** (failures - 1), MAX_ERROR_SECONDS)
+        except (aiohttp.ClientError, OSError):
+            if old is not None and failures <= GRACE_FAILURES:
+                delegated = old.delegated
+        except (TooMuch, _Invalid, ValueError):
+            pass  # it says that it doesn't delegate
         self._entries.put(host, _Entry(delegated, self._monotonic() + seconds, failures))
         return delegated
 
@@ -85,6 +92,8 @@ class WellKnown:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
         url = f"https://{host}/.well-known/matrix/server"
         async with self._session.get(url, timeout=timeout, max_redirects=MAX_REDIRECTS) as response:
+            if response.status >= 500:
+                response.raise_for_status()
             if response.status != 200:
                 raise _Invalid
             body = await read_at_most(response, MAX_BYTES)
