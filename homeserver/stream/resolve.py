@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from weakref import ref
 
 from msgspec import Struct
 
@@ -36,10 +37,14 @@ REMEMBERED = 500
 
 
 class _Resolved(Struct, frozen=True, eq=False):
-    """A resolution, by the ids of the states in memory: they are held here, so they stay theirs."""
+    """A resolution, by the ids of the states in memory, for as long as these are there."""
 
-    states: Sequence[State]
-    state: State
+    states: tuple[ref[State], ...]
+    state: ref[State]
+
+    def is_of(self, states: Iterable[State]) -> bool:
+        """Whether these states are the ones, not others that have got their ids."""
+        return {id(state) for state in states} == {id(one()) for one in self.states}
 
 
 class StateResolver:
@@ -63,13 +68,17 @@ class StateResolver:
         first = states[0]
         if all(state is first for state in states):
             return first
-        name = tuple(sorted({id(state) for state in states}))
+        # As long as a fork lasts, each message of either side asks the same.
+        different = {id(state): state for state in states}
+        name = tuple(sorted(different))
         known = self._resolved.get(name)
-        if known is None:
-            # As long as a fork lasts, each message of either side asks the same.
-            known = _Resolved(states, await self._resolve(connection, room, states, coming))
-            self._resolved.put(name, known)
-        return known.state
+        if known is not None and known.is_of(different.values()):
+            resolved = known.state()
+            if resolved is not None:
+                return resolved
+        resolved = await self._resolve(connection, room, states, coming)
+        self._resolved.put(name, _Resolved(tuple(ref(different[i]) for i in name), ref(resolved)))
+        return resolved
 
     async def _resolve(
         self,

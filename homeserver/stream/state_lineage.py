@@ -8,6 +8,7 @@ Rules of this file: it is a cache. What it has forgotten is compared entry by en
 from __future__ import annotations
 
 from collections.abc import Collection
+from weakref import ref
 
 from immutables import Map
 from msgspec import Struct
@@ -23,11 +24,15 @@ MAX_STEPS = 300
 
 
 class _Step(Struct, frozen=True, eq=False):
-    """The states are held here, so that their ids stay theirs."""
+    """How a state was made: by changing keys of what the step `before` made.
 
-    child: State
-    parent: State
+    The states are not held: that would keep those of rooms that were let go from memory.
+    """
+
+    state: ref[State]
     keys: Collection[StateKey]
+    before: _Step | None
+    depth: int
 
 
 class Lineage:
@@ -38,39 +43,38 @@ class Lineage:
 
     def note(self, child: State, parent: State, keys: Collection[StateKey]) -> None:
         """A state was made of another one by changing these keys."""
-        if child is not parent and len(keys) <= MAX_KEYS:
-            self._steps.put(id(child), _Step(child, parent, keys))
+        if child is parent or len(keys) > MAX_KEYS:
+            return
+        before = self._step_to(parent)
+        if before is None or before.depth == MAX_STEPS:
+            before = _Step(ref(parent), (), None, 0)
+            self._steps.put(id(parent), before)
+        self._steps.put(id(child), _Step(ref(child), keys, before, before.depth + 1))
 
     def differing(self, one: State, other: State) -> set[StateKey]:
         """The keys in which two states differ."""
-        changed = self._changed_since_one(one, other)
+        changed = self._changed(self._step_to(one), self._step_to(other))
         if changed is None:
             return differing_keys(one, [other])
         return {key for key in changed if one.get(key) != other.get(key)}
 
-    def _changed_since_one(self, one: State, other: State) -> set[StateKey] | None:
-        """What was changed on the ways to both from the state that both came of."""
-        way: list[_Step] = []
-        passed = {id(one): 0}
-        state = one
-        while (step := self._step_to(state)) is not None and len(way) < MAX_STEPS:
-            way.append(step)
-            state = step.parent
-            passed.setdefault(id(state), len(way))
+    def _changed(self, one: _Step | None, other: _Step | None) -> set[StateKey] | None:
+        """What was changed on the ways to both from where both came from; None: nobody knows."""
         changed: set[StateKey] = set()
-        state = other
-        for _ in range(MAX_STEPS):
-            if (steps := passed.get(id(state))) is not None:
-                return changed.union(*(step.keys for step in way[:steps]))
-            if (step := self._step_to(state)) is None:
+        while one is not other:
+            if one is None or other is None:
                 return None
-            changed.update(step.keys)
-            state = step.parent
-        return None
+            if one.depth >= other.depth:
+                changed.update(one.keys)
+                one = one.before
+            else:
+                changed.update(other.keys)
+                other = other.before
+        return changed if one is not None else None
 
     def _step_to(self, state: State) -> _Step | None:
         step = self._steps.get(id(state))
-        return step if step is not None and step.child is state else None
+        return step if step is not None and step.state() is state else None
 
 
 LINEAGE = Lineage(5000)
