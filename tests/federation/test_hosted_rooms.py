@@ -15,7 +15,7 @@ from homeserver.protocol.events import parse_event, sign_pdu
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.test_gaps import serve, unsent
 from tests.federation.test_receiving import is_shown
-from tests.support.client import Client, refusal
+from tests.support.client import Client, bodies, refusal
 from tests.support.encryption import Device
 from tests.support.hosted_room import HostedRoom
 from tests.support.peer import Peer
@@ -85,6 +85,19 @@ async def test_the_state_of_a_room_may_be_told_in_any_order(
         assert status == 200
         chain = {parse_event(pdu, ROOM_VERSIONS["11"]).event_id for pdu in answer["auth_chain"]}
         assert chain >= set(room.events[event_id].auth_events), key
+
+
+async def test_what_is_older_than_our_join_is_no_news(server: RunningServer, peer: Peer) -> None:
+    room = HostedRoom(peer)
+    old = unsent(room, 2)
+    alice = await enter(server, room)
+    await room.say("new")
+    assert await room.send(*old) == {event.event_id: {} for event in old}
+    await room.say("newer")
+    timeline = (await alice.sync())["rooms"]["join"][room.room_id]["timeline"]
+    assert bodies(timeline["events"]) == ["new", "newer"]
+    page = await alice.messages(room.room_id)
+    assert bodies(page["chunk"]) == ["newer", "new", "unsent 1", "unsent 0"]
 
 
 async def test_an_event_may_follow_one_whose_state_key_is_too_long_in_bytes(
