@@ -5,6 +5,7 @@ client-server-api#adding-account-administrative-contact-information
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import StartServer
-from tests.support.client import PASSWORD, Client, refusal
+from tests.support.client import PASSWORD, V3, Client, refusal
 from tests.support.mailbox import Mailbox, mailbox
 from tests.support.server import RunningServer
 
@@ -240,3 +241,28 @@ async def test_identity_servers_are_not_asked(server: RunningServer) -> None:
     assert (refused.status, refused.errcode) == (403, "M_SERVER_NOT_TRUSTED")
     refused = await refusal(alice.post("/account/3pid", {"three_pid_creds": credentials}))
     assert (refused.status, refused.errcode) == (403, "M_THREEPID_AUTH_FAILED")
+
+
+async def test_an_address_can_be_proven_on_the_fallback_page(
+    mailing: RunningServer, box: Mailbox
+) -> None:
+    await with_address(mailing, box)
+    client = mailing.anonymous()
+    needed = await refusal(client.post("/account/password", {"new_password": "battery"}))
+    session = needed.body["session"]
+    url = f"{V3}/auth/m.login.email.identity/fallback/web?session={session}"
+
+    async def press(**fields: str) -> tuple[int, str]:
+        async with client.http.post(client.url + url, data=fields) as response:
+            return response.status, await response.text()
+
+    assert "No account" in (await press(address="nobody@example.org"))[1]
+    _, form = await press(address=ADDRESS)
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    assert (await press(**fields))[0] == 401
+    await confirm(client, box)
+    status, done = await press(**fields)
+    assert (status, "onAuthDone" in done) == (200, True)
+    body = {"new_password": "battery", "auth": {"session": session}}
+    await client.post("/account/password", body)
+    await mailing.anonymous().login("alice", "battery")

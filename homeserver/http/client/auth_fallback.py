@@ -6,6 +6,7 @@ client-server-api#fallback
 from __future__ import annotations
 
 import html
+import secrets
 from urllib.parse import parse_qs
 
 from aiohttp.web import Response
@@ -15,15 +16,20 @@ from homeserver.http.body import read_body
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
+from homeserver.json_types import JsonObject
+from homeserver.services.mail_validation import Purpose, Request
 from homeserver.services.user_interactive import AuthenticationNeeded
 
 endpoints = Endpoints()
 MAX_FORM_BYTES = 10_000
+MAIL = "m.login.email.identity"
+_PURPOSES = {"POST /account/password": Purpose.PASSWORD, "POST /register": Purpose.REGISTER}
 
 # The fields of each stage's form, with their labels and input types.
 _FORMS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "m.login.dummy": (),
     "m.login.registration_token": (("token", "Registration token", "text"),),
+    MAIL: (("address", "Mail address", "email"),),
     "m.login.password": (("user", "User name", "text"), ("password", "Password", "password")),
 }
 
@@ -61,7 +67,12 @@ async def submit_form(call: Call, stage: str) -> Response:
     """client-server-api#fallback"""
     form = _form(stage)
     sent = parse_qs((await read_body(call.request, MAX_FORM_BYTES)).decode(errors="replace"))
-    auth = {name: values[0] for name, values in sent.items()}
+    auth: JsonObject = {name: values[0] for name, values in sent.items()}
+    if stage == MAIL:
+        if "address" in auth:
+            return _page(await _letter(call, auth["address"]))
+        auth = {"threepid_creds": auth}
+        form = _mail_form(auth["threepid_creds"])
     try:
         await call.parts.user_interactive.attempt(
             call.required_query("session"), {**auth, "type": stage}
@@ -70,6 +81,32 @@ async def submit_form(call: Call, stage: str) -> Response:
         reason = html.escape(str(failure.body().get("error", failure.message)))
         return _page(f"<p>{reason}</p>{form}", status=401)
     return _page(_DONE)
+
+
+async def _letter(call: Call, address: str) -> str:
+    """Send a letter for what the session was begun for; the form to go on with."""
+    session = call.parts.user_interactive.session(call.required_query("session"))
+    purpose = _PURPOSES.get(session.operation.name)
+    if purpose is None or not call.parts.mail_validation.works:
+        raise NotFound("There is no page for this kind of authentication")
+    owner = await call.parts.accounts.owner_of_mail(address)
+    if (owner is None) is (purpose is Purpose.PASSWORD):
+        known = "No" if owner is None else "Another"
+        return f"<p>{known} account has this address.</p>{_form(MAIL)}"
+    call.parts.rate_limits.take(Limit.LOGIN, address.strip().casefold())
+    secret = secrets.token_urlsafe(24)
+    sid = await call.parts.mail_validation.ask(purpose, Request(address, secret, 1))
+    return _mail_form({"sid": sid, "client_secret": secret})
+
+
+def _mail_form(proof: JsonObject) -> str:
+    """What is shown until the link in the letter was followed."""
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{html.escape(str(proof.get(name, "")))}">'
+        for name in ("sid", "client_secret")
+    )
+    text = "<p>Follow the link in the mail that was sent to you, then continue here.</p>"
+    return f'{text}<form method="post">{hidden}<p><button>Continue</button></p></form>'
 
 
 def _form(stage: str) -> str:
