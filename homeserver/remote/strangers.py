@@ -14,8 +14,8 @@ from homeserver.clock import Clock
 from homeserver.errors import LimitExceeded, Unauthorized
 from homeserver.lru_cache import LruCache
 
-AT_ONCE = 32
-PER_ADDRESS = 4
+AT_ONCE = 100
+PER_ADDRESS = 10
 AGAIN_MS = 60_000
 REMEMBERED = 10_000
 

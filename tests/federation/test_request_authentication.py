@@ -9,6 +9,7 @@ import pytest
 
 from homeserver.protocol.signatures import Signer
 from homeserver.protocol.x_matrix import authorization
+from homeserver.remote.strangers import PER_ADDRESS
 from tests.conftest import StartServer
 from tests.federation.conftest import StartPeer
 from tests.support.certificates import Authority
@@ -110,7 +111,7 @@ async def test_keys_of_made_up_servers_are_asked_for_within_limits(
 
     async with AsyncExitStack() as stack:
         names = []
-        for _ in range(5):
+        for _ in range(PER_ADDRESS + 1):
             listening = await asyncio.start_server(silent, "127.0.0.1", 0)
             stack.callback(listening.close)
             names.append(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}")
@@ -120,12 +121,13 @@ async def test_keys_of_made_up_servers_are_asked_for_within_limits(
             return authorization(signer, "GET", path, "hs.test", None)
 
         waiting = [
-            asyncio.create_task(peer.request("GET", path, header=claim(name))) for name in names[:4]
+            asyncio.create_task(peer.request("GET", path, header=claim(name)))
+            for name in names[:PER_ADDRESS]
         ]
         async with asyncio.timeout(20):
             for _ in waiting:
                 await reached.acquire()
-        status, answer = await peer.request("GET", path, header=claim(names[4]))
+        status, answer = await peer.request("GET", path, header=claim(names[PER_ADDRESS]))
         assert (status, answer["errcode"]) == (429, "M_LIMIT_EXCEEDED")
         assert (await peer.request("GET", path))[0] == 404
         for writer in writers:
@@ -133,4 +135,4 @@ async def test_keys_of_made_up_servers_are_asked_for_within_limits(
         assert {status for status, _ in await asyncio.gather(*waiting)} == {401}
     again, _ = await peer.request("GET", path, header=claim(names[0]))
     assert again == 401
-    assert len(writers) == 4  # nobody was asked twice
+    assert len(writers) == PER_ADDRESS  # nobody was asked twice
