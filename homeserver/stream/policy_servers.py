@@ -84,30 +84,28 @@ class PolicyServers:
         async def ask_if_missing(event: Event) -> Event:
             if is_recommended(event, server):
                 return event
-            async with at_once:
-                return await self._ask_unless_silent(event, server)
+            try:
+                async with at_once:
+                    return await self._ask(event, server)
+            except MatrixError as error:
+                log.info("not recommended", event_id=event.event_id, reason=error.message)
+                return event
 
         return await asyncio.gather(*(ask_if_missing(event) for event in events))
 
-    async def _ask_unless_silent(self, event: Event, server: PolicyServer) -> Event:
-        """The event, signed if the server says so.
+    async def _ask(self, event: Event, server: PolicyServer) -> Event:
+        """The event, signed. Raises what the server says, Unreachable.
 
         One that doesn't answer at all is left alone for a while: it mustn't hold up the room.
         """
         now = asyncio.get_running_loop().time()
         if now < (self._silent_until.get(server.server_name) or 0.0):
-            return event
+            raise Unreachable(server.server_name, "it did not answer lately")
         try:
-            return await self._ask(event, server)
-        except Unreachable as error:
+            answer = await self._client.post(server.server_name, SIGN, event.pdu, TERMS)
+        except Unreachable:
             self._silent_until.put(server.server_name, now + TERMS.seconds + SILENT_SECONDS)
-            log.info("no policy server", event_id=event.event_id, reason=error.message)
-        except MatrixError as error:
-            log.info("not recommended", event_id=event.event_id, reason=error.message)
-        return event
-
-    async def _ask(self, event: Event, server: PolicyServer) -> Event:
-        answer = await self._client.post(server.server_name, SIGN, event.pdu, TERMS)
+            raise
         of_server = answer.get(server.server_name)
         signature = of_server.get(KEY_ID) if isinstance(of_server, dict) else None
         if not isinstance(signature, str):

@@ -107,6 +107,9 @@ async def test_a_silent_policy_server_is_asked_once_a_while(
 
     peer.answer("POST", SIGN, nonsense)
     events = [await room.say(f"{number}") for number in range(3)]
+    with pytest.raises(Refused) as refused:
+        await alice.send(room.room_id, "hello")
+    assert refused.value.status == 502
     assert peer.asked(SIGN) == 1
     for event in events:
         assert not await is_shown(alice, room, event.event_id)
