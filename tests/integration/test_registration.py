@@ -58,6 +58,8 @@ async def test_who_missed_the_answer_asks_again(server: RunningServer, named: bo
     body["auth"] = {**DUMMY, "session": needed.body["session"]}
     answers = [await client.post("/register", body) for _ in range(2)]
     assert answers[0]["user_id"] == answers[1]["user_id"]
+    wrong = await refusal(client.post("/register", {**body, "password": "guessed"}))
+    assert (wrong.status, wrong.errcode) == (403, "M_FORBIDDEN")
     client._logged_in(answers[1])
     auth = {"type": "m.login.password", "password": PASSWORD}
     await client.post("/account/deactivate", {"auth": auth})

@@ -68,7 +68,8 @@ async def register(call: Call, body: RegisterBody) -> JsonObject:
     if begun is not None:
         body = _completed(body, begun.body)
     made = await call.parts.registration.made_in(session_id)
-    if made is not None:
+    if made is not None and body.password is not None:
+        await call.parts.accounts.check_password(made, body.password)
         return await _registered(call, body, made)
     flows = await call.parts.registration.flows()
     if call.parts.mail_validation.works:
