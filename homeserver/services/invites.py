@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from homeserver.errors import (
+    BadJson,
     Forbidden,
     IncompatibleRoomVersion,
     InvalidParam,
@@ -47,8 +48,8 @@ class Invites:
         self._outside = inbound.outside
 
     async def receive(self, invite: ReceivedInvite) -> Event:
-        """The invite with our signature. Raises InvalidParam, Forbidden, NotFound, InviteBlocked,
-        IncompatibleRoomVersion.
+        """The invite with our signature. Raises BadJson, InvalidParam, Forbidden, NotFound,
+        InviteBlocked, IncompatibleRoomVersion.
         """
         rules = ROOM_VERSIONS.get(invite.room_version)
         if rules is None:
@@ -79,7 +80,7 @@ class Invites:
         event = parse(invite.pdu, rules)
         problem: str | None = None
         if event is None:
-            raise InvalidParam("The event is not valid in this room version")
+            raise BadJson("The event is not valid in this room version")
         if event.event_id != invite.event_id or event.room_id != invite.room_id:
             problem = "its event id or room id differs from the path's"
         elif event.type != MEMBER or event.membership != "invite" or event.state_key is None:

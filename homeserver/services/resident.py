@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Raw, Struct
 
 from homeserver.errors import (
+    BadJson,
     Forbidden,
     IncompatibleRoomVersion,
     InvalidParam,
@@ -107,7 +108,8 @@ class Resident:
         return {"room_version": version, "event": await self._sender.template(room_id, draft)}
 
     async def send_join(self, signed: SignedMembership, omit_members: bool) -> JsonObject:
-        """Take in a join; the answer has the state before it. Raises InvalidParam, Forbidden."""
+        """Take in a join; the answer has the state before it. Raises BadJson, InvalidParam,
+        Forbidden."""
         room = await self.room_for(signed.origin, signed.room_id)
         _require_whole(room)
         event = _checked(signed, room)
@@ -117,7 +119,7 @@ class Resident:
         return await self._join_answer(room, stored, servers, omit_members)
 
     async def send_leave(self, signed: SignedMembership) -> JsonObject:
-        """Take in a leave. Raises InvalidParam, Forbidden."""
+        """Take in a leave. Raises BadJson, InvalidParam, Forbidden."""
         room = await self.room_for(signed.origin, signed.room_id)
         await self._receive(signed.origin, room, _checked(signed, room))
         return {}
@@ -208,11 +210,11 @@ def _state_ids(state: State, joining: str) -> list[str]:
 
 
 def _checked(signed: SignedMembership, room: LiveRoom) -> Event:
-    """The event, if it is what the request says. Raises InvalidParam."""
+    """The event, if it is what the request says. Raises BadJson, InvalidParam."""
     event = parse(signed.pdu, room.rules)
     problem: str | None = None
     if event is None:
-        raise InvalidParam("The event is not valid in this room version")
+        raise BadJson("The event is not valid in this room version")
     if event.event_id != signed.event_id:
         problem = "the event id differs from the path's"
     elif event.room_id != signed.room_id:

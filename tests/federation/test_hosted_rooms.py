@@ -20,6 +20,7 @@ from tests.support.encryption import Device
 from tests.support.hosted_room import HostedRoom
 from tests.support.peer import Peer
 from tests.support.ports import free_ports
+from tests.support.remote_room import RemoteRoom
 from tests.support.server import RunningServer
 
 V1 = "/_matrix/federation/v1"
@@ -237,3 +238,29 @@ async def test_a_server_that_takes_no_transactions_is_still_asked(
         event = await room.say(f"{number}: no")
         assert await is_shown(alice, room, event.event_id)
     assert peer.asked(f"{V1}/get_missing_events") == 3
+
+
+@pytest.mark.parametrize("step", ["invite", "send_join", "send_leave"])
+async def test_a_number_with_a_fraction_is_bad_json(
+    server: RunningServer, peer: Peer, step: str
+) -> None:
+    alice = await server.user("alice")
+    room = HostedRoom(peer, join_rule="invite")
+    room_id = room.room_id
+    if step == "invite":
+        invite = room.make("m.room.member", {"membership": "invite"}, state_key=alice.user_id)
+        content = {**invite.pdu["content"], "half": 0.5}
+        pdu = {**invite.pdu, "content": content}
+        body: JsonObject = {"event": pdu, "room_version": "11", "invite_room_state": []}
+    else:
+        room_id = await alice.create_room(preset="public_chat", room_version="6")
+        user_id = quote(room.user_id, "")
+        path = f"{V1}/make_{step.removeprefix('send_')}/{quote(room_id, '')}/{user_id}?ver=6"
+        if step == "send_leave":
+            await RemoteRoom(peer, room_id, room.user_id).join()
+        status, offer = await peer.request("GET", path)
+        assert status == 200
+        body = {**offer["event"], "origin_server_ts": 1, "depth": 0.5}
+    path = f"/_matrix/federation/v2/{step}/{quote(room_id, '')}/%24some-event"
+    status, answer = await peer.request("PUT", path, body)
+    assert (status, answer["errcode"]) == (400, "M_BAD_JSON")
