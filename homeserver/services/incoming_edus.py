@@ -20,7 +20,7 @@ from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.changes import ReceiptChange
 from homeserver.stream.core import StreamCore
 from homeserver.stream.incoming import Incoming
-from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_room import LiveRoom, has_read_unthreaded
 from homeserver.stream.stored_event import StoredEvent
 
 TYPING_SECONDS = 30.0
@@ -106,6 +106,9 @@ class IncomingEdus:
             return
         stored = self._stream.rooms.events.peek(event_ids[0])
         if not await self._is_thread(room, stored, thread_id):
+            return
+        await self._stream.rooms.load_receipts([room])
+        if thread_id and has_read_unthreaded(room, user_id, "m.read", event_ids[0]):
             return
         order = LOWEST_ORDER if stored is None or stored.order is None else stored.order
         position = self._stream.writer.allocate()

@@ -12,7 +12,7 @@ from homeserver.store.events import LOWEST_ORDER
 from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.changes import ReceiptChange
 from homeserver.stream.core import StreamCore
-from homeserver.stream.live_room import LiveRoom
+from homeserver.stream.live_room import LiveRoom, has_read_unthreaded
 from homeserver.stream.stored_event import StoredEvent
 
 FULLY_READ = "m.fully_read"
@@ -50,6 +50,8 @@ class Receipts:
         order = LOWEST_ORDER if stored is None or stored.order is None else stored.order
         await self._stream.rooms.load_receipts([room])
         assert room.receipts is not None
+        if thread_id and has_read_unthreaded(room, user_id, receipt_type, event_id):
+            return
         standing = room.receipts.get((user_id, receipt_type, thread_id))
         if standing is not None and (
             standing.event_id == event_id or standing.event_order >= order > LOWEST_ORDER

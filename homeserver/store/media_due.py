@@ -33,7 +33,8 @@ class UserTotal(Struct, frozen=True):
 
 async def expired(connection: Connection, now: int, limit: int) -> list[Mxc]:
     """Announced uploads that never came."""
-    rows = await connection.fetch(
+    return await _mxcs(
+        connection,
         """
         SELECT server_name, media_id FROM media
         WHERE sha256 IS NULL AND expires_at < $1 LIMIT $2
@@ -41,12 +42,12 @@ async def expired(connection: Connection, now: int, limit: int) -> list[Mxc]:
         now,
         limit,
     )
-    return [Mxc(**row) for row in rows]
 
 
 async def remote_unused(connection: Connection, ours: str, before: int, limit: int) -> list[Mxc]:
     """Copies of other servers' media that nobody asked for since."""
-    rows = await connection.fetch(
+    return await _mxcs(
+        connection,
         """
         SELECT m.server_name, m.media_id FROM media m JOIN media_files f USING (sha256)
         WHERE m.server_name <> $1 AND m.last_used_at < $2 AND f.quarantined_by IS NULL
@@ -56,12 +57,12 @@ async def remote_unused(connection: Connection, ours: str, before: int, limit: i
         before,
         limit,
     )
-    return [Mxc(**row) for row in rows]
 
 
 async def remote_over(connection: Connection, ours: str, size: int, limit: int) -> list[Mxc]:
     """Copies of other servers' media beyond `size` bytes, those used last being kept."""
-    rows = await connection.fetch(
+    return await _mxcs(
+        connection,
         """
         SELECT server_name, media_id FROM (
             SELECT m.server_name, m.media_id, m.last_used_at, f.quarantined_by,
@@ -75,12 +76,12 @@ async def remote_over(connection: Connection, ours: str, size: int, limit: int) 
         size,
         limit,
     )
-    return [Mxc(**row) for row in rows]
 
 
 async def local_unused(connection: Connection, ours: str, before: int, limit: int) -> list[Mxc]:
     """Our users' uploads that nobody asked for since."""
-    rows = await connection.fetch(
+    return await _mxcs(
+        connection,
         """
         SELECT m.server_name, m.media_id FROM media m JOIN media_files f USING (sha256)
         WHERE m.server_name = $1 AND m.last_used_at < $2 AND NOT m.is_preview
@@ -91,12 +92,12 @@ async def local_unused(connection: Connection, ours: str, before: int, limit: in
         before,
         limit,
     )
-    return [Mxc(**row) for row in rows]
 
 
 async def local_old(connection: Connection, ours: str, before: int, limit: int) -> list[Mxc]:
     """Our users' uploads from before a time."""
-    rows = await connection.fetch(
+    return await _mxcs(
+        connection,
         """
         SELECT m.server_name, m.media_id FROM media m JOIN media_files f USING (sha256)
         WHERE m.server_name = $1 AND m.created_at < $2 AND NOT m.is_preview
@@ -107,12 +108,12 @@ async def local_old(connection: Connection, ours: str, before: int, limit: int) 
         before,
         limit,
     )
-    return [Mxc(**row) for row in rows]
 
 
 async def old_previews(connection: Connection, before: int, limit: int) -> list[Mxc]:
     """Pictures of link previews that nobody asked for since."""
-    rows = await connection.fetch(
+    return await _mxcs(
+        connection,
         """
         SELECT server_name, media_id FROM media
         WHERE is_preview AND last_used_at < $1 ORDER BY last_used_at LIMIT $2
@@ -120,7 +121,10 @@ async def old_previews(connection: Connection, before: int, limit: int) -> list[
         before,
         limit,
     )
-    return [Mxc(**row) for row in rows]
+
+
+async def _mxcs(connection: Connection, query: str, *arguments: object) -> list[Mxc]:
+    return [Mxc(**row) for row in await connection.fetch(query, *arguments)]
 
 
 async def find_all(connection: Connection, page: Page) -> list[MediaRow]:

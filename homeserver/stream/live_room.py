@@ -317,6 +317,17 @@ def _order(entry: TimelineEntry) -> int:
     return entry.order
 
 
+def has_read_unthreaded(room: LiveRoom, user_id: str, receipt_type: str, event_id: str) -> bool:
+    """Whether a user's unthreaded receipt for an event stands: one for a thread would say less of
+    the same event, and clients would take it for all there is (MSC4102).
+
+    The room's receipts must have been loaded.
+    """
+    receipts = room.receipts
+    standing = None if receipts is None else receipts.get((user_id, receipt_type, ""))
+    return standing is not None and standing.event_id == event_id
+
+
 def changed_state(state: State, changes: Sequence[StateChange]) -> State:
     """The state after these changes; cheap, and the old one stays as it is."""
     with state.mutate() as mutation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.federation.test_receiving import joined_room
-from tests.integration.test_unread_counts import read, unread
+from tests.integration.test_unread_counts import in_thread, read, unread
 from tests.support.client import Client
 from tests.support.peer import Peer
 from tests.support.server import RunningServer
@@ -32,3 +32,31 @@ async def test_messages_of_another_server_count_and_highlight(
     assert await count(server.moved(alice), room.room_id) == (2, 1)
     await read(alice, room.room_id, event.event_id)
     assert await count(alice, room.room_id) == (0, 0)
+
+
+async def test_threaded_receipts_are_taken_where_they_say_something(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    root = await alice.send(room.room_id, "root")
+    reply = await alice.send(room.room_id, in_thread(root, "reply"))
+    second = await alice.send(room.room_id, in_thread(root, "second"))
+
+    async def told(event_id: str, txn: str, **data: str) -> object:
+        """What a receipt of the other server's user shows alice, from scratch."""
+        receipt = {"event_ids": [event_id], "data": {"ts": 1, **data}}
+        content = {room.room_id: {"m.read": {room.user_id: receipt}}}
+        edus = [{"edu_type": "m.receipt", "content": content}]
+        body = {"origin": peer.server_name, "origin_server_ts": 1, "pdus": [], "edus": edus}
+        assert (await peer.request("PUT", f"/_matrix/federation/v1/send/{txn}", body))[0] == 200
+        alice.next_batch = None
+        joined = (await alice.sync())["rooms"]["join"][room.room_id]
+        (shown,) = [e for e in joined["ephemeral"]["events"] if e["type"] == "m.receipt"]
+        return {e: by_type["m.read"][room.user_id] for e, by_type in shown["content"].items()}
+
+    unthreaded = {reply: {"ts": 1}}
+    assert await told(reply, "1") == unthreaded
+    assert await told(reply, "2", thread_id=root) == unthreaded  # it says no more
+    assert await told(second, "3", thread_id="$made-up") == unthreaded
+    threaded = {second: {"ts": 1, "thread_id": root}}
+    assert await told(second, "4", thread_id=root) == unthreaded | threaded

@@ -93,6 +93,24 @@ async def test_only_threads_of_the_room_have_receipts_of_their_own(server: Runni
         assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
 
 
+async def test_a_threaded_receipt_does_not_cover_up_an_unthreaded_one(
+    server: RunningServer,
+) -> None:
+    alice, bob, room_id = await two_in_a_room(server)
+    root = await alice.send(room_id, "root")
+    relates_to = {"rel_type": "m.thread", "event_id": root}
+    content: JsonObject = {"msgtype": "m.text", "body": "reply", "m.relates_to": relates_to}
+    reply = await alice.send(room_id, content)
+    await receipt(bob, room_id, reply, "m.read")
+    await alice.sync()
+    await receipt(bob, room_id, reply, "m.read", thread_id=root)
+    assert ephemeral(await alice.sync(), room_id, "m.receipt") is None
+    alice.next_batch = None
+    shown = ephemeral(await alice.sync(), room_id, "m.receipt")
+    assert shown is not None
+    assert "thread_id" not in shown[reply]["m.read"][bob.user_id]
+
+
 async def test_a_receipt_of_an_unknown_type_is_refused(server: RunningServer) -> None:
     alice, _, room_id = await two_in_a_room(server)
     with pytest.raises(Refused) as refused:
