@@ -64,6 +64,19 @@ async def test_who_reads_into_a_gap_fills_it(
     assert peer.asked(f"{V1}/backfill") == asked
 
 
+async def test_a_gap_is_filled_for_who_reads_on_too(server: RunningServer, peer: Peer) -> None:
+    alice, room = await room_with_a_gap(server, peer, 150)
+    context = await alice.get(f"/rooms/{room.room_id}/context/{said_before(room)}", limit="0")
+    onwards = {"dir": "f", "from": context["end"], "limit": "200"}
+    page = await alice.messages(room.room_id, **onwards)
+    assert bodies(page["chunk"]) == expected(150)[:-1][::-1]
+
+
+def said_before(room: RemoteRoom) -> str:
+    found = [e.event_id for e in room.events.values() if e.content.get("body") == "before"]
+    return found[0]
+
+
 async def test_a_gap_outlives_a_restart(server: RunningServer, peer: Peer) -> None:
     alice, room = await room_with_a_gap(server, peer, 3)
     await server.restart()

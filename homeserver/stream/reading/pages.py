@@ -95,7 +95,7 @@ class Pages:
             return page
         page = await self._walk(reader, asked)
         for _ in range(MAX_FILLS):
-            if not asked.backwards or not await self._is_more_complete(reader, asked, page):
+            if not await self._is_more_complete(reader, asked, page):
                 break
             await self._readers.learn_history_again(reader)
             page = await self._walk(reader, asked)
@@ -106,11 +106,13 @@ class Pages:
 
     async def _is_more_complete(self, reader: Reader, asked: Asked, page: Page) -> bool:
         """Whether something that was missing in the page's stretch is here now."""
-        after = LOWEST_ORDER if page.end is None else page.end
-        if self.more_history is None or reader.room.history_from < max(after, LOWEST_ORDER + 1):
+        if asked.backwards:
+            span = (LOWEST_ORDER if page.end is None else page.end, asked.place)
+        else:
+            span = (asked.place, self.newest_place() if page.end is None else page.end - 1)
+        if self.more_history is None or reader.room.history_from < max(span[0], LOWEST_ORDER + 1):
             return False
         missing = asked.limit - len(page.events)
-        span = (after, asked.place)
         return await self.more_history(reader.room, span, missing, partial(_may_read, reader))
 
     async def fill_before(self, reader: Reader, order: int, limit: int) -> bool:
