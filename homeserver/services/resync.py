@@ -119,6 +119,7 @@ class Resync:
             except MatrixError as error:
                 log.info("no members", room_id=room_id, server=server, reason=error.message)
             else:
+                log.info("room completed", room_id=room_id, server=server, taken_back=len(again))
                 await self._incoming.again(again)
                 return True
         return False

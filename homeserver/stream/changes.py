@@ -126,15 +126,16 @@ class TakenBack(Struct, frozen=True, eq=False):
 class CompletionChange(Struct, frozen=True, eq=False):
     """We have the whole state of a room that we entered with a part of it: the past is put right.
 
-    `state` is the room's state now, its group as long as `size` says; `groups` are the snapshots
-    since we entered, with all that they lacked; `replaced` are events and the state events that
-    they replaced, as is known only now. `memberships` are those of all remote users whose
-    membership we learn; `concerned` the local members.
+    `before` is the state before our join. `state` is the room's state now, its group as long as
+    `size` says; `groups` are the snapshots since we entered, with all that they lacked; `replaced`
+    are events and the state events that they replaced, as is known only now. `memberships` are
+    those of all remote users whose membership we learn; `concerned` the local members.
     """
 
     position: int
     room_id: str
     row: PartialRow
+    before: Map[StateKey, str]
     state: Map[StateKey, str]
     size: GroupSize
     groups: tuple[CompletedGroup, ...]

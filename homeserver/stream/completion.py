@@ -272,6 +272,7 @@ class Completion:
             position=position,
             room_id=room.room_id,
             row=row,
+            before=past.states[past.entry.state_group],
             state=past.states[past.current],
             size=replace(room.head.size, snapshot_size=size),
             groups=_groups(past),

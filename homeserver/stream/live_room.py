@@ -201,11 +201,9 @@ class LiveRoom(Struct, eq=False):
         for stored, old in change.replaced:
             stored.replaces = old.number
             stored.replace(old)
-        replaced = {stored.event_id: old.event_id for stored, old in change.replaced}
         for index, entry in enumerate(self.timeline):
-            old_id = replaced.get(entry.stored.event_id)
-            if old_id is not None:
-                changes = (StateChange(entry.stored.event.key, old_id, entry.stored.event_id),)
+            if any(c.old is None and c.key in change.before for c in entry.state_changes):
+                changes = _known_before(entry.state_changes, change.before)
                 self.timeline[index] = replace(entry, state_changes=changes)
 
     def _note_missing(self, change: EventChange) -> None:
@@ -326,6 +324,12 @@ def has_read_unthreaded(room: LiveRoom, user_id: str, receipt_type: str, event_i
     receipts = room.receipts
     standing = None if receipts is None else receipts.get((user_id, receipt_type, ""))
     return standing is not None and standing.event_id == event_id
+
+
+def _known_before(changes: Sequence[StateChange], before: State) -> tuple[StateChange, ...]:
+    """Changes of a state of which more is known now: what stood there before, and what is none."""
+    known = (c if c.old is not None else replace(c, old=before.get(c.key)) for c in changes)
+    return tuple(change for change in known if change.old != change.new)
 
 
 def changed_state(state: State, changes: Sequence[StateChange]) -> State:

@@ -480,6 +480,10 @@ async def test_an_event_beside_our_join_has_the_state_that_it_had(
     path = f"{V1}/state_ids/{quote(room.room_id)}?event_id={quote(beside.event_id)}"
     status, answer = await room.peer.request("GET", path)
     assert (status, set(answer["pdu_ids"])) == (200, set(room.before[first.event_id].values()))
+    answer = await (await alice.another_device()).sync(filter=LAZILY)
+    assert members_shown(answer, room) == {room.user_id, alice.user_id}
+    answer = await (await alice.another_device()).sync()
+    assert members_shown(answer, room) == members(room, alice.user_id)
     state = await alice.get(f"/rooms/{quote(room.room_id)}/state")
     assert {(e["type"], e["state_key"]): e["event_id"] for e in state} == room.state
 
