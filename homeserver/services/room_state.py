@@ -11,7 +11,7 @@ from homeserver.errors import Forbidden, NotFound
 from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
 from homeserver.stream.live_room import State
-from homeserver.stream.reading.places import place_of
+from homeserver.stream.reading.places import moment_of
 from homeserver.stream.reading.readers import NOT_A_MEMBER, Reader
 from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.stored_event import StoredEvent
@@ -104,7 +104,7 @@ class RoomState:
         """Raises Forbidden for a moment whose events the reader may not see."""
         if at is None:
             return await self._reading.states.of(reader)
-        place = place_of(at, self._reading.pages.newest())
+        place = moment_of(at, self._reading.pages.newest())
         if reader.is_joined and not reader.is_certain(place):
             history = await self._reading.readers.learn_history(reader)
             if not history.allows(place) and not history.allows(place - 1):

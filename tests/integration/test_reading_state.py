@@ -88,6 +88,26 @@ async def test_members_are_told_as_they_were_at_a_token(server: RunningServer) -
     assert refused.value.status == 400
 
 
+async def test_a_timeline_that_holds_everything_leads_to_its_own_members(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    timeline = (await alice.sync())["rooms"]["join"][room_id]["timeline"]
+    await bob.join(room_id)
+
+    answer = await alice.get(f"/rooms/{room_id}/members", at=timeline["prev_batch"])
+    page = await alice.messages(room_id, **{"from": timeline["prev_batch"]})
+
+    assert timeline["limited"] is False
+    assert [event["state_key"] for event in answer["chunk"]] == [alice.user_id]
+    assert page["chunk"] == []
+    for rubbish in ("t1.", "t1.x", "s1.2", "t.1", "t1.1.1"):
+        with pytest.raises(Refused) as refused:
+            await alice.get(f"/rooms/{room_id}/members", at=rubbish)
+        assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
+
+
 async def test_a_newcomer_does_not_learn_who_was_there_before_a_joined_history(
     server: RunningServer,
 ) -> None:

@@ -58,7 +58,13 @@ class Timeline(Struct, frozen=True):
 
     @property
     def prev_batch(self) -> str:
-        return f"t{self.start}"
+        """Where to read on; from a timeline that holds everything there is nothing to read.
+
+        For who asks with it for the members "at" this point, as suites do, it is its end.
+        """
+        if self.limited or self.window.after is not None:
+            return f"t{self.start}"
+        return f"t{self.start}.{min(HIGHEST_ORDER, self.window.upto + 1)}"
 
 
 def order_of(stored: StoredEvent) -> int:
