@@ -21,5 +21,6 @@ def is_hidden(event: Event, effect: Effect | None) -> bool:
     # "they should not be sent to clients until both the redaction event and the event the
     # redaction affects have been received, and can be validated" (rooms/v3)
     if event.type == REDACTION:
-        return effect is None or effect.target is None
+        hits_nothing = effect is None or effect.target is None
+        return hits_nothing and event.redacts != event.event_id  # which waits for nothing
     return event.type == DUMMY

@@ -40,7 +40,7 @@ class Effect(Struct, frozen=True):
 
 def effect_of(event: Event, target: StoredEvent | None, power: PowerLevels) -> Effect:
     """What an accepted redaction does; `target` is what we have of the event that it names."""
-    if event.redacts is None:
+    if event.redacts is None or event.redacts == event.event_id:
         return Effect()
     if target is None:
         by_power = event.rules.redaction_rule or power.user(event.sender) >= power.redact

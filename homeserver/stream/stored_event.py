@@ -151,6 +151,13 @@ class StoredEvent:
     def _encode(self, replaced: bytes) -> bytes:
         if self.redaction is None:
             return client_json(self.json, self.event_id, self.rules, replaced)
-        return redacted_client_json(
-            self.json, self.event_id, self.rules, self.redaction.client, replaced
-        )
+        because = self.redaction._as_reason()
+        return redacted_client_json(self.json, self.event_id, self.rules, because, replaced)
+
+    def _as_reason(self) -> bytes:
+        """The client form of a redaction within what it redacted: without why it was redacted
+        itself. Redactions of redactions may be many, or (in versions 1 and 2) go in circles.
+        """
+        if self.redacted_by is None:
+            return client_json(self.json, self.event_id, self.rules)
+        return pruned_client_json(self.json, self.event_id, self.rules)

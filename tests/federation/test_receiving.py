@@ -190,6 +190,36 @@ async def test_a_remote_topic_shows_in_sync(server: RunningServer, peer: Peer) -
     assert shown["content"] == {"topic": "ours"}
 
 
+async def test_redactions_that_go_in_circles_do_no_harm(server: RunningServer, peer: Peer) -> None:
+    """Only in room versions 1 and 2, where an event's id is chosen, can they."""
+    alice, room = await joined_room(server, peer, "1")
+    itself, one, other = (f"${name}:{peer.server_name}" for name in ("itself", "one", "other"))
+    for event_id, target in ((itself, itself), (one, other), (other, one)):
+        event = room.make("m.room.redaction", {}, redacts=target, event_id=event_id)
+        room.add(event)
+        assert await room.send(event) == {event_id: {}}
+    shown = {event["event_id"]: event for event in timeline(await alice.sync(), room.room_id)}
+    assert {itself, one, other} <= set(shown)
+    assert shown[other]["unsigned"]["redacted_because"]["event_id"] == one
+    await server.restart()
+    shown = {e["event_id"]: e for e in (await server.moved(alice).messages(room.room_id))["chunk"]}
+    assert {itself, one, other} <= set(shown)
+
+
+async def test_many_redactions_of_redactions_are_shown(server: RunningServer, peer: Peer) -> None:
+    alice, room = await joined_room(server, peer)
+    target = (await room.say("redacted, and so on")).event_id
+    for _ in range(20):
+        event = room.make("m.room.redaction", {"redacts": target})
+        room.add(event)
+        assert await room.send(event) == {event.event_id: {}}
+        target = event.event_id
+    events = timeline(await alice.sync(), room.room_id)
+    because = events[0]["unsigned"]["redacted_because"]
+    assert because["event_id"] == events[1]["event_id"]
+    assert "redacted_because" not in because["unsigned"]
+
+
 async def test_a_server_that_is_not_in_the_room_is_refused(
     server: RunningServer, peer: Peer
 ) -> None:

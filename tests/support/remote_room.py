@@ -81,7 +81,7 @@ class RemoteRoom:
             auth_events=[self.state[key] for key in keys if key in self.state],
         )
         template = replace(template, **more)
-        if rules.event_id_in_pdu:
+        if rules.event_id_in_pdu and "event_id" not in more:
             event_id = f"$event{next(self._txn_ids)}:{self.peer.server_name}"
             template = replace(template, event_id=event_id)
         return build_event(rules, template, self.peer.signer)
