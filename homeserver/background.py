@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
 
+from homeserver.errors import Unavailable
+
 PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 3600.0
+DATABASE_PATIENCE_SECONDS = 2.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -32,6 +36,31 @@ async def _again_and_again(work: Work) -> None:
         except Exception:
             log.exception("background work failed; it begins anew", work=work.__qualname__)
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def follow(
+    has_work: Callable[[], bool],
+    step: Callable[[], Awaitable[None]],
+    troubled: Callable[[], None],
+) -> None:
+    """Take steps as long as there is work.
+
+    A step that fails is told by `troubled` and taken again: in a moment if the database is away,
+    less and less often after a fault of ours.
+    """
+    faults = 0
+    while has_work():
+        try:
+            await step()
+            faults = 0
+        except Unavailable:
+            troubled()
+            await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
+        except Exception:
+            log.exception("a step failed; it is tried again", step=step.__qualname__)
+            troubled()
+            await asyncio.sleep(min(PAUSE_SECONDS * 2 ** min(faults, 20), MAX_PAUSE_SECONDS))
+            faults += 1
 
 
 async def end(task: asyncio.Task[None]) -> None:

@@ -13,7 +13,11 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver import background
+from homeserver.protocol.app_services import AppService
 from homeserver.services.app_services import feed
+from homeserver.services.app_services.device_lists import DeviceListsOfServices
+from homeserver.services.app_services.transaction import Batch
 from tests.conftest import StartServer
 from tests.support.app_service import AS_TOKEN, AppServiceServer, Ghost, ghost
 from tests.support.client import DEADLINE, Client
@@ -191,6 +195,28 @@ async def test_a_second_ghost_changes_nothing_for_the_others(
     await service.wait_until(lambda: last in [e["event_id"] for e in service.got()])
     assert lists(service, "changed") == [alice.user_id]
     assert lists(service, "left") == []
+
+
+async def test_a_fault_of_ours_loses_nothing(
+    server: RunningServer, service: AppServiceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _, room_id = await encrypted_room(server)
+    await service.wait_until(lambda: lists(service, "changed"))
+    monkeypatch.setattr(background, "PAUSE_SECONDS", 0.05)
+    complete, faults = DeviceListsOfServices.complete, iter([KeyError("a"), OSError("b")])
+
+    async def complete_at_third(
+        self: DeviceListsOfServices, service: AppService, batch: Batch
+    ) -> None:
+        if fault := next(faults, None):
+            raise fault
+        await complete(self, service, batch)
+
+    monkeypatch.setattr(DeviceListsOfServices, "complete", complete_at_third)
+    event_id = await alice.send(room_id, "1")
+    await read(alice, room_id, event_id)
+    await service.wait_until(lambda: service.bodies() == ["1"])
+    await service.wait_until(lambda: receipts(service) == [event_id])
 
 
 async def test_a_message_to_many_devices_is_not_torn_apart(

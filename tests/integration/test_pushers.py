@@ -9,10 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver import background
 from homeserver.json_types import JsonObject
 from homeserver.services.push import gateways, pusher, pushers
 from homeserver.services.push import parts as push_parts
 from homeserver.services.push.gateways import PER_USER
+from homeserver.services.push.pushed_events import Pending, PushedEvents
 from tests.conftest import StartServer
 from tests.support.client import Client, refusal
 from tests.support.push_gateway import PushGateway, push_gateway
@@ -282,8 +284,9 @@ async def test_a_gateway_in_trouble_is_asked_again_later(
 async def test_a_slow_gateway_is_given_up_and_delays_nobody_else(
     start_server: StartServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_parts, "GATEWAY_SECONDS", 0.3)
+    monkeypatch.setattr(push_parts, "GATEWAY_SECONDS", 0.6)
     monkeypatch.setattr(gateways, "FIRST_BACKOFF_MS", 200)
+    monkeypatch.setattr(gateways, "MAX_BACKOFF_MS", 400)
     server = await start_server(push={"require_https": False})
     alice, bob, room_id = await two_in_a_room(server)
     carol = await server.user("carol")
@@ -322,6 +325,24 @@ async def test_what_a_gateway_refuses_of_one_delays_nobody_else(
     gateway.refused = set()
     told = await gateway.wait_for(5)
     assert [n["event_id"] for n in told if n["devices"][0]["pushkey"] == "bob's"] == sent
+
+
+async def test_a_fault_of_ours_loses_no_notification(
+    server: RunningServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "PAUSE_SECONDS", 0.05)
+    details, faults = PushedEvents.details, iter([KeyError("a"), OSError("b")])
+
+    async def details_at_third(self: PushedEvents, user_id: str, pending: Pending) -> Any:
+        if fault := next(faults, None):
+            raise fault
+        return await details(self, user_id, pending)
+
+    monkeypatch.setattr(PushedEvents, "details", details_at_third)
+    alice, bob, room_id = await two_in_a_room(server)
+    await gateway.set_pusher(bob)
+    event_id = await alice.send(room_id, "1")
+    assert ids(await gateway.wait_for(1)) == [event_id]
 
 
 async def test_a_user_s_other_gateway_is_told_while_one_is_slow(

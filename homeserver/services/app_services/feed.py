@@ -20,6 +20,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
+from homeserver import background
 from homeserver.errors import Unavailable
 from homeserver.protocol.app_services import AppService
 from homeserver.services.app_services.client import AppServiceClient, AppServiceFailed
@@ -33,7 +34,6 @@ from homeserver.store.database import Database
 BETWEEN_TRANSACTIONS_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 600.0
-DATABASE_PATIENCE_SECONDS = 2.0
 FINISH_SECONDS = 5.0
 
 log = structlog.get_logger()
@@ -115,8 +115,7 @@ class Feed:
         if not self._behind:
             put(waiting)
             if self._queues.is_too_long:
-                self._queues.clear()
-                self._behind = True
+                self._fall_behind()
         self._work()
 
     def _work(self) -> None:
@@ -128,17 +127,9 @@ class Feed:
         return bool(self._queues or self._behind or self._row.sending is not None)
 
     async def _run(self) -> None:
-        try:
-            while self._has_work and not self._is_ending:
-                try:
-                    await self._step()
-                except Unavailable:
-                    self._fall_behind()
-                    await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
-        except Exception:
-            # A fault of ours: what was not sent is read from Postgres at the next event.
-            log.exception("serving an application service failed", id=self.service.id)
-            self._fall_behind()
+        await background.follow(
+            lambda: self._has_work and not self._is_ending, self._step, self._fall_behind
+        )
         self._task = None
 
     def _fall_behind(self) -> None:

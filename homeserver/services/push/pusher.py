@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from homeserver.errors import Unavailable
+from homeserver import background
 from homeserver.json_types import JsonObject
 from homeserver.protocol.pushers import NO_BADGE, PushedEvent, PushTarget, notification
 from homeserver.services.push.badges import Badges
@@ -23,7 +23,6 @@ from homeserver.services.push.pushed_events import Pending, PushedEvents
 from homeserver.store.pushers import PusherRow
 
 MAX_QUEUE = 100
-DATABASE_PATIENCE_SECONDS = 2.0
 FINISH_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 3600.0
@@ -79,8 +78,7 @@ class Pusher:
         if not self._behind:
             self._queue.append(pending)
             if len(self._queue) > MAX_QUEUE:
-                self._queue.clear()
-                self._behind = True
+                self._fall_behind()
         self._work()
 
     def refresh_badge(self) -> None:
@@ -110,18 +108,18 @@ class Pusher:
             self._task = asyncio.create_task(self._run(), name="pusher")
 
     async def _run(self) -> None:
-        try:
-            while not self._is_ending and (self._behind or self._queue or self._badge_wanted):
-                try:
-                    await self._step()
-                except Unavailable:
-                    await asyncio.sleep(DATABASE_PATIENCE_SECONDS)
-        except Exception:
-            # A fault of ours: what is pending stays pending until the next event wakes us.
-            log.exception("a pusher failed", app_id=self.row.app_id)
-            self._behind = True
+        await background.follow(self._has_work, self._step, self._fall_behind)
         if self._task is asyncio.current_task():
             self._task = None
+
+    def _has_work(self) -> bool:
+        wanted = self._behind or self._queue or self._badge_wanted
+        return bool(wanted) and not self._is_ending
+
+    def _fall_behind(self) -> None:
+        """What is pending is read from Postgres."""
+        self._queue.clear()
+        self._behind = True
 
     async def _step(self) -> None:
         if self._behind:
