@@ -336,9 +336,10 @@ def with_signatures(event: Event, more: JsonObject) -> Event:
     """
     pdu = event.pdu
     for server_name, of_server in more.items():
-        if server_name not in pdu["signatures"] and isinstance(of_server, dict):
+        if isinstance(of_server, dict):
             texts = {k: v for k, v in of_server.items() if isinstance(v, str)}
-            pdu["signatures"][server_name] = texts
+            # A policy server's may be there already, beside which its server signs too.
+            pdu["signatures"][server_name] = {**texts, **pdu["signatures"].get(server_name, {})}
     encoded = encode_pdu(pdu, event.rules)
     check_size(encoded)
     return _event(event.rules, pdu, event.event_id, encoded, event.rejected)

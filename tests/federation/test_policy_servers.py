@@ -9,6 +9,7 @@ from aiohttp import web
 from nacl.signing import SigningKey
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.events import add_signature, parse_event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signatures import Signer, encode_base64, pdu_message
 from tests.federation.test_gaps import serve, unsent
@@ -95,6 +96,29 @@ async def test_events_that_are_fetched_need_the_signature_too(
     last = await room.say("the last one")
     for event, shown in ((good, True), (bad, False), (last, True)):
         assert await is_shown(alice, room, event.event_id) is shown
+
+
+async def test_an_invite_is_signed_by_the_policy_server_before_anybody_sees_it(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room, _ = await watched_room(server, peer)
+    seen: list[JsonObject] = []
+
+    async def invited(request: web.Request) -> web.StreamResponse:
+        seen.append(json.loads(await request.read())["event"])
+        event = add_signature(parse_event(seen[0], ROOM_VERSIONS["12"]), peer.signer)
+        return web.json_response({"event": event.pdu})
+
+    peer.answer("PUT", "/_matrix/federation/v2/invite", invited)
+    carol = f"@carol:{peer.server_name}"
+    await alice.invite(room.room_id, carol)
+    assert list(seen[0]["signatures"][peer.server_name]) == ["ed25519:policy_server"]
+    member = await alice.state(room.room_id, "m.room.member", carol)
+    assert member["membership"] == "invite"
+    spam = {"reason": "spam"}
+    with pytest.raises(Refused):
+        await alice.post(f"/rooms/{room.room_id}/invite", {"user_id": f"{carol}2", **spam})
+    assert len(seen) == 1
 
 
 async def test_a_silent_policy_server_is_asked_once_a_while(
