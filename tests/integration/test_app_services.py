@@ -191,7 +191,7 @@ async def test_a_hostile_one_delays_nobody_else(
         for body in sent:
             await alice.send(room_id, body)
         await other.wait_until(lambda: other.bodies() == sent)
-        await service.wait_until(lambda: len(service.asked) == asked + 2)
+        await service.wait_until(lambda: len(service.asked) >= asked + 2)
         assert service.asked[-1] == service.asked[-2]
         service.trouble = ""
         await service.wait_until(lambda: service.bodies() == sent)
