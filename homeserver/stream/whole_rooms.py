@@ -39,9 +39,9 @@ class WholeRooms:
             except TimeoutError:
                 return False
 
-    async def require(self, room_id: str, seconds: float = PATIENCE_SECONDS) -> None:
+    async def require(self, room_id: str) -> None:
         """Wait. Raises Unavailable if it takes too long."""
-        if not await self.wait(room_id, seconds):
+        if not await self.wait(room_id, PATIENCE_SECONDS):
             raise Unavailable(
                 "This server has just joined the room, and is still being told who is in it. "
                 "Try again in a moment."

@@ -10,7 +10,7 @@ import pytest
 
 from homeserver.json_types import JsonObject
 from homeserver.services import resync
-from homeserver.stream import catch_up
+from homeserver.stream import catch_up, whole_rooms
 from homeserver.stream.incoming import Incoming
 from tests.federation.conftest import StartPeer, StartServers
 from tests.support.client import Client, bodies, quote, refusal, timeline, until
@@ -105,6 +105,16 @@ async def test_who_asks_for_the_members_waits_for_them(
     assert {e["state_key"] for e in chunk["chunk"]} == listed
     assert {e["state_key"] for e in state if e["type"] == "m.room.member"} == listed
     assert member["displayname"] == "ann"
+
+
+async def test_who_has_waited_long_enough_is_told_so(
+    server: RunningServer, room: PartialRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_rooms, "PATIENCE_SECONDS", 0.05)
+    alice = await server.user("alice")
+    await join(alice, room)
+    refused = await refusal(alice.joined_members(room.room_id))
+    assert (refused.status, "who is in it" in refused.body["error"]) == (503, True)
 
 
 async def test_who_does_not_load_members_lazily_is_told_of_the_whole_room(
