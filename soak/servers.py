@@ -14,6 +14,9 @@ from tests.support.ports import free_ports
 from tests.support.process import ServerProcess
 from tests.support.server import settings
 
+PATIENCE_SECONDS = 300.0
+"""The machine may have other things to do."""
+
 
 class Server(Protocol):
     """One of the three. `is_up` is false while it is down on purpose."""
@@ -42,7 +45,7 @@ class Ours:
         self.server_name = server_name
         self.directory = directory
         self.is_up = False
-        self.process = ServerProcess(values, directory)
+        self.process = ServerProcess(values, directory, PATIENCE_SECONDS)
         self.url = f"http://127.0.0.1:{values['listeners'][0]['port']}"
 
     async def start(self) -> None:

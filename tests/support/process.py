@@ -18,8 +18,7 @@ from homeserver.json_types import JsonObject
 from tests.support.client import Client
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 30.0
-END_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
 
 
 def environment() -> dict[str, str]:
@@ -29,9 +28,15 @@ def environment() -> dict[str, str]:
 
 
 class ServerProcess:
-    """`python -m homeserver run --config FILE` with these config values; logs go to a file."""
+    """`python -m homeserver run --config FILE` with these config values; logs go to a file.
 
-    def __init__(self, values: JsonObject, directory: Path) -> None:
+    It may take `patience` seconds to start, and to end.
+    """
+
+    def __init__(
+        self, values: JsonObject, directory: Path, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._patience = patience
         self.values = {
             "data_dir": str(directory / "data"),
             **values,
@@ -58,7 +63,7 @@ class ServerProcess:
                 env=environment(),
                 cwd=self._config.parent,
             )
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(self._patience):
             while not (started := _event(self._lines(begin), "listening")):
                 if self._process.poll() is not None:
                     raise AssertionError(f"it didn't start:\n{self.log()}")
@@ -87,14 +92,14 @@ class ServerProcess:
         """As a crash would: SIGKILL."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(END_SECONDS)
+        self._process.wait(self._patience)
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Asks it to end and waits; its exit status."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(how)
-        return await asyncio.to_thread(self._process.wait, END_SECONDS)
+        return await asyncio.to_thread(self._process.wait, self._patience)
 
     async def close(self) -> None:
         """The end of the test."""
