@@ -37,6 +37,8 @@ async def _next_chunk(request: BaseRequest) -> bytes:
         return await request.content.readany()
     except RequestPayloadError:
         raise NotJson("The body's transfer or content encoding is broken") from None
+    except ConnectionError:  # who sent it is gone: nobody's fault, and nobody reads the answer
+        raise NotJson("The connection was lost before the body was complete") from None
 
 
 def _too_large(max_bytes: int) -> TooLarge:

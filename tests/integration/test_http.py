@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from homeserver.http import answer as answers
-from tests.support.client import refusal
+from tests.support.client import refusal, until
 from tests.support.server import RunningServer, settings
 
 V3 = "/_matrix/client/v3"
@@ -74,6 +74,32 @@ async def test_a_client_that_never_reads_its_answers_is_disconnected(
             async with asyncio.timeout(30):
                 while True:
                     await loop.sock_sendall(reader, requests)
+
+
+async def test_who_is_gone_before_the_body_is_complete_is_no_error_of_ours(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = urlsplit(server.url)
+    _, writer = await asyncio.open_connection(where.hostname, where.port)
+    path = "/_matrix/client/v3/login"
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode())
+    await writer.drain()
+
+    async def open_requests() -> int:
+        _, body = await raw(server, "GET", "/metrics")
+        [line] = [x for x in body.splitlines() if x.startswith(b"homeserver_http_open_requests ")]
+        return int(float(line.split()[1])) - 1  # this one
+
+    async def is_in_work() -> bool:
+        return await open_requests() == 1
+
+    async def is_over() -> bool:
+        return await open_requests() == 0
+
+    await until(is_in_work)
+    writer.transport.abort()
+    await until(is_over)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_wrong_method_is_unrecognized(server: RunningServer) -> None:
