@@ -27,7 +27,7 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.short_offers import Offer
 
-FEW = 50
+FEW = 5
 """So many missing events are fetched one by one."""
 
 
