@@ -42,6 +42,26 @@ async def test_a_receipt_is_shown_to_the_others(server: RunningServer) -> None:
     assert bob.user_id in content[event_id]["m.read"]
 
 
+async def test_who_joins_is_told_of_earlier_receipts_and_of_who_types(
+    server: RunningServer,
+) -> None:
+    alice, bob, room_id = await two_in_a_room(server)
+    event_id = await alice.send(room_id, "hello")
+    await receipt(bob, room_id, event_id, "m.read")
+    path = f"/rooms/{quote(room_id)}/typing/{quote(bob.user_id)}"
+    await bob.put(path, {"typing": True, "timeout": 100_000})
+    carol = await server.user("carol")
+    await carol.sync()
+    await carol.join(room_id)
+
+    answer = await carol.sync()
+
+    receipts = ephemeral(answer, room_id, "m.receipt")
+    assert receipts is not None
+    assert bob.user_id in receipts[event_id]["m.read"]
+    assert typing(answer, room_id) == [bob.user_id]
+
+
 async def test_a_private_receipt_is_shown_to_its_owner_only(server: RunningServer) -> None:
     alice, bob, room_id = await two_in_a_room(server)
     event_id = await alice.send(room_id, "read me")

@@ -12,10 +12,10 @@ from homeserver.stream.sync_request import SyncRequest, encode
 PRIVATE = "m.read.private"
 
 
-def ephemeral_events(request: SyncRequest, room: LiveRoom) -> list[bytes]:
-    """What changed after `since`, or all of it from scratch."""
+def ephemeral_events(request: SyncRequest, room: LiveRoom, *, new: bool) -> list[bytes]:
+    """What changed after `since`; all of it from scratch, or if the room is `new` to the client."""
     matcher = request.filter.ephemeral
-    since = request.since or 0
+    since = 0 if new else request.since or 0
     if not matcher.matches_all and not matcher.room_allowed(room.room_id):
         return []
     events = []

@@ -210,7 +210,7 @@ class JoinedRooms:
     ) -> bytes | None:
         timeline = answer.timeline
         room = answer.room
-        ephemeral = ephemeral_events(request, room)
+        ephemeral = ephemeral_events(request, room, new=answer.newly_joined)
         data = account_data_events(request.filter.room_account_data, answer.account_data)
         state = self._state_events(request, room.room_id, answer.shown, events)
         unread = self._unread.of(request.user_id, room)
