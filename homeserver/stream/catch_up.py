@@ -98,6 +98,7 @@ class CatchUp:
         self, room: LiveRoom, events: list[Event], origins: dict[str, str]
     ) -> tuple[list[Event], Mapping[str, State]]:
         """The events with those that lead to them, and the states after what nobody told."""
+        events = await self._only_new(room, events, origins)
         known = await self._gaps.known(room, _prev_events(events))
         late = [e for e in events if _lacks(e.prev_events, known, origins)]
         unexplained: set[str] = set()
@@ -109,9 +110,22 @@ class CatchUp:
             for event in missing.events:
                 origins.setdefault(event.event_id, origin)
                 events.append(event)
-            events = await self._without_history(room, in_order(events), origins)
+            events = await self._only_new(room, in_order(events), origins)
+            events = await self._without_history(room, events, origins)
         await self._fetch_auth(room, events, origins)
         return events, await self._states(room, events, origins, unexplained)
+
+    async def _only_new(
+        self, room: LiveRoom, events: list[Event], origins: dict[str, str]
+    ) -> list[Event]:
+        """What we have is not on its way: as history it may have no state to build on, and then
+        that has to be asked for. `get_missing_events` tells much of what we have.
+        """
+        known = await self._gaps.known(room, [event.event_id for event in events])
+        new = [event for event in events if _is_unknown(known.get(event.event_id))]
+        for event_id in origins.keys() - {event.event_id for event in new}:
+            del origins[event_id]
+        return new
 
     def _all_in_memory(self, room: LiveRoom, events: Sequence[Event]) -> bool:
         """Is everything that the events refer to here, and fit to be built on?"""

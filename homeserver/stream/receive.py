@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+import structlog
+
 from homeserver.protocol.events import Event
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import Flag
@@ -25,6 +27,8 @@ from homeserver.stream.redactions import Awaited
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.take_in import Intake, RoomGone
 from homeserver.stream.writer import StreamWriter
+
+log = structlog.get_logger(__name__)
 
 
 class LeftAside(str):
@@ -96,6 +100,7 @@ class Receiver:
                 judged = await judge.judge(event)
             except CannotJudge as problem:
                 outcomes[event.event_id] = LeftAside(str(problem))
+                log.info("left aside", event_id=event.event_id, reason=str(problem))
                 continue
             waiting = awaited.of(event)
             await source.load([*_asked_for_push(room, event), *(row.event_id for row in waiting)])

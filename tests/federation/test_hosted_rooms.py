@@ -101,6 +101,22 @@ async def test_what_is_older_than_our_join_is_no_news(server: RunningServer, pee
     assert bodies(page["chunk"]) == ["newer", "new", "unsent 1", "unsent 0"]
 
 
+async def test_a_fork_from_before_our_join_is_built_on(server: RunningServer, peer: Peer) -> None:
+    """get_missing_events tells of history that we have, but whose state we don't know."""
+    room = HostedRoom(peer)
+    [*_, old] = unsent(room, 2)
+    alice = await enter(server, room)
+    serve(peer, room)
+    await room.send(*(e for e in room.events.values() if e.type == "m.room.message"))
+    unheard = room.message("unheard", prev_events=[old.event_id])
+    room.add(unheard)
+    fork = room.message("fork", prev_events=[unheard.event_id])
+    room.add(fork)
+    await room.send(fork)
+    assert await is_shown(alice, room, fork.event_id)
+    assert await is_shown(alice, room, unheard.event_id)
+
+
 async def test_an_event_may_follow_one_whose_state_key_is_too_long_in_bytes(
     server: RunningServer, peer: Peer
 ) -> None:
