@@ -89,8 +89,8 @@ class Ending:
             room.events.append(event_id)
             for other in observers:
                 if not await _until(partial(_was_told, other, event_id)):
-                    text = f"{other.user_id} was never told the last word of {person.user_id}"
-                    self.found.append(Difference(room, text, (event_id,)))
+                    problem = f"{other.user_id} was never told the last word of {person.user_id}"
+                    self.found.append(Difference(room, problem, (event_id,)))
 
     async def _last_receipts(self, room: Room, observers: list[Person]) -> None:
         event_id = room.events[-1]

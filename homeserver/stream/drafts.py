@@ -171,6 +171,9 @@ class DraftEvents:
         create = state["m.room.create", ""]
         power = power_levels_of(room.rules, create, state.get(("m.room.power_levels", "")))
         effect = effect_of(event, target, power)
+        if target is None and power.user(event.sender) < power.redact:
+            # It would be shown here, and withheld everywhere else.
+            raise Forbidden("You may redact only your own events here, and this one isn't known")
         if target is None:
             return effect
         # Other servers let a server redact what its own users said: it is ours to see to it that

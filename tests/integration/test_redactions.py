@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.client import Refused, bodies
+from tests.support.client import Refused, bodies, refusal
 from tests.support.server import RunningServer
 
 
@@ -27,6 +27,15 @@ async def test_one_may_redact_ones_own_events_and_moderators_those_of_others(
     assert bodies([e for e in (await bob.messages(room_id))["chunk"] if e["content"]]) == [
         "alice's"
     ]
+
+
+async def test_only_moderators_redact_what_is_not_known(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    unknown = "$" + "a" * 43
+    assert (await refusal(bob.redact(room_id, unknown))).errcode == "M_FORBIDDEN"
+    await alice.redact(room_id, unknown)
 
 
 async def test_outsiders_redact_nothing(server: RunningServer) -> None:
