@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from immutables import Map
 from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.errors import BadGateway, Unavailable
 from homeserver.protocol.auth_rules import check_event
@@ -47,12 +48,12 @@ from homeserver.stream.live_room import (
 )
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
-from homeserver.stream.outliers import outlier_row, passes_auth_events
+from homeserver.stream.outliers import passes_auth_events
 from homeserver.stream.receive import in_order
 from homeserver.stream.send import NEW_ROOM
 from homeserver.stream.short_offers import Offer, shortened
 from homeserver.stream.state_groups import group_of_event, snapshot
-from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.stored_event import StoredEvent, unplaced_row
 from homeserver.stream.verify import Verifier
 from homeserver.stream.writer import StreamWriter
 
@@ -213,7 +214,7 @@ class RoomEntry:
                 flags |= Flag.REJECTED
             auth = [numbers[cited] for cited in event.auth_events if cited in numbers]
             number = numbers[event.event_id]
-            rows.append(outlier_row(event, room.number, number, auth, int(flags)))
+            rows.append(unplaced_row(event, room.number, number, auth, int(flags)))
         return rows, numbers
 
     def _join_change(
@@ -358,19 +359,10 @@ def _join_row(
 ) -> EventRow:
     number, position, group_number = numbers_of_join
     replaced = checked.state.get(join.key)
-    return EventRow(
-        number=number,
-        room_number=room.number,
+    auth = [numbers[id_] for id_ in join.auth_events if id_ in numbers]
+    return replace(
+        unplaced_row(join, room.number, number, auth, Flag.RESOLVED),
         timeline_order=position * ORDER_STEP,
-        event_id=join.event_id,
-        type=join.type,
-        state_key=join.state_key,
-        sender=join.sender,
-        origin_server_ts=join.origin_server_ts,
         state_group=group_number,
         replaces=None if replaced is None else numbers.get(replaced.event_id),
-        auth_events=tuple(numbers[id_] for id_ in join.auth_events if id_ in numbers),
-        flags=Flag.RESOLVED,
-        redacted_by=None,
-        json=join.json,
     )

@@ -21,7 +21,7 @@ from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.receive import in_order
 from homeserver.stream.redactions import Awaited, released
-from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.stored_event import StoredEvent, unplaced_row
 from homeserver.stream.take_in import RoomGone
 from homeserver.stream.writer import StreamWriter
 
@@ -75,7 +75,7 @@ class Outliers:
             create = source.find(_create_id(event)) if _create_id(event) else None
             if not passes_auth_events(event, [one.event for one in known], create):
                 flags |= Flag.REJECTED
-            row = outlier_row(
+            row = unplaced_row(
                 event, room.number, self._writer.allocate(), [s.number for s in known], flags
             )
             # The redaction goes on waiting: it is shown when the event gets a place.
@@ -109,28 +109,6 @@ def passes_auth_events(
         log.info("rejected", event_id=event.event_id, reason=rejected.reason)
         return False
     return True
-
-
-def outlier_row(
-    event: Event, room_number: int, number: int, auth: Sequence[int], flags: int
-) -> EventRow:
-    """The row of an event without a place in the timeline."""
-    return EventRow(
-        number=number,
-        room_number=room_number,
-        timeline_order=None,
-        event_id=event.event_id,
-        type=event.type,
-        state_key=event.state_key,
-        sender=event.sender,
-        origin_server_ts=event.origin_server_ts,
-        state_group=None,
-        replaces=None,
-        auth_events=tuple(auth),
-        flags=flags,
-        redacted_by=None,
-        json=event.json,
-    )
 
 
 def _create_id(event: Event) -> str:

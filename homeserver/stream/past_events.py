@@ -30,7 +30,7 @@ from homeserver.stream.redactions import (
     released,
     waiting,
 )
-from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.stored_event import StoredEvent, unplaced_row
 from homeserver.stream.writer import StreamWriter
 
 POWER_LEVELS: StateKey = ("m.room.power_levels", "")
@@ -89,22 +89,10 @@ class Past:
         self, event: Event, auth: Sequence[StoredEvent], place: _Place, flags: int
     ) -> EventRow:
         known = self.source.find(event.event_id)
-        return EventRow(
-            number=place.position if known is None else known.number,
-            room_number=self._room.number,
-            timeline_order=None if flags else place.order,
-            event_id=event.event_id,
-            type=event.type,
-            state_key=event.state_key,
-            sender=event.sender,
-            origin_server_ts=event.origin_server_ts,
-            state_group=None,
-            replaces=None,
-            auth_events=tuple(stored.number for stored in auth),
-            flags=flags,
-            redacted_by=None,
-            json=event.json,
-        )
+        number = place.position if known is None else known.number
+        numbers = [stored.number for stored in auth]
+        row = unplaced_row(event, self._room.number, number, numbers, flags)
+        return row if flags else replace(row, timeline_order=place.order)
 
     def _change(
         self, stored: StoredEvent, row: EventRow, place: _Place, effect: Effect | None

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from homeserver.protocol.auth_rules import may_redact
 from homeserver.protocol.events import Event
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.store import waiting_redactions as store
 from homeserver.store.database import Connection
-from homeserver.store.events import ORDER_STEP, EventRow, Flag
+from homeserver.store.events import ORDER_STEP, Flag
 from homeserver.store.waiting_redactions import WaitingRedaction
 from homeserver.stream.changes import EventChange
 from homeserver.stream.live_room import LiveRoom
-from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.stored_event import StoredEvent, unplaced_row
 from homeserver.stream.writer import StreamWriter
 
 REDACTION = "m.room.redaction"
@@ -148,21 +149,14 @@ def live_placings(room: LiveRoom, target: Released, writer: StreamWriter) -> lis
 def _placing(
     room: LiveRoom, redaction: StoredEvent, position: int, order: int, *, is_live: bool
 ) -> EventChange:
-    row = EventRow(
-        number=redaction.number,
-        room_number=room.number,
+    flags = redaction.flags & ~Flag.HIDDEN
+    # Its auth events are in its row already.
+    row = replace(
+        unplaced_row(redaction.event, room.number, redaction.number, (), flags),
         timeline_order=order,
-        event_id=redaction.event_id,
-        type=redaction.type,
-        state_key=redaction.state_key,
-        sender=redaction.sender,
-        origin_server_ts=redaction.origin_server_ts,
         state_group=redaction.state_group,
         replaces=redaction.replaces,
-        auth_events=(),  # they are in its row already
-        flags=redaction.flags & ~Flag.HIDDEN,
         redacted_by=redaction.redacted_by,
-        json=redaction.json,
     )
     stored = StoredEvent(row, room.rules, redaction.event)
     stored.redaction = redaction.redaction

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from homeserver.json_types import JsonObject
@@ -161,3 +163,25 @@ class StoredEvent:
         if self.redacted_by is None:
             return client_json(self.json, self.event_id, self.rules)
         return pruned_client_json(self.json, self.event_id, self.rules)
+
+
+def unplaced_row(
+    event: Event, room_number: int, number: int, auth: Sequence[int], flags: int
+) -> EventRow:
+    """The row of an event without a place in the timeline and without a state."""
+    return EventRow(
+        number=number,
+        room_number=room_number,
+        timeline_order=None,
+        event_id=event.event_id,
+        type=event.type,
+        state_key=event.state_key,
+        sender=event.sender,
+        origin_server_ts=event.origin_server_ts,
+        state_group=None,
+        replaces=None,
+        auth_events=tuple(auth),
+        flags=flags,
+        redacted_by=None,
+        json=event.json,
+    )
