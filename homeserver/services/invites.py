@@ -11,7 +11,6 @@ from homeserver.errors import (
     Forbidden,
     IncompatibleRoomVersion,
     InvalidParam,
-    InviteBlocked,
     NotFound,
 )
 from homeserver.json_types import JsonObject
@@ -99,8 +98,7 @@ class Invites:
                 raise NotFound("There is no such user")
         # "When invites to a given user are blocked, the user's homeserver MUST respond [...] with
         # an HTTP 403 status code"
-        if await self._stream.users.invites.blocks(user_id, inviter):
-            raise InviteBlocked(f"{user_id} does not take your invites")
+        await self._stream.users.invites.require(user_id, inviter)
 
     async def _check_room_state(self, invite: ReceivedInvite, rules: RoomVersion) -> None:
         """ "The `invite_room_state` has additional validation, which servers MAY apply to room

@@ -16,7 +16,6 @@ from homeserver.errors import (
     Forbidden,
     GuestAccessForbidden,
     InvalidParam,
-    InviteBlocked,
     NotFound,
     UnknownError,
 )
@@ -140,8 +139,8 @@ class Membership:
     async def require_no_blocked(self, inviter: str, user_ids: Iterable[str]) -> None:
         """Raises InviteBlocked if one of these users (of ours) doesn't take the inviter's."""
         for user_id in user_ids:
-            if self._is_ours(user_id) and await self._invite_permission.blocks(user_id, inviter):
-                raise InviteBlocked(f"{user_id} does not take your invites")
+            if self._is_ours(user_id):
+                await self._invite_permission.require(user_id, inviter)
 
     async def invite_all(
         self, requester: Requester, room_id: str, user_ids: Sequence[str], content: JsonObject
@@ -192,21 +191,14 @@ class Membership:
         await self.require_no_blocked(inviter, [user_id])
 
     async def _require(self, room_id: str) -> LiveRoom:
-        room = await self._rooms.get(room_id)
-        if room is None:
-            raise NotFound("This server doesn't know the room")
-        return room
+        return _known(await self._rooms.get(room_id))
 
     async def _require_knowing(self, room_id: str, user_id: str) -> LiveRoom:
         """The room with what that user is in it, also if we have only just joined it.
 
         Raises NotFound, Unavailable.
         """
-        room = await self._require(room_id)
-        if room.is_partial and user_id not in room.members:
-            await self._whole_rooms.require(room_id)
-            room = await self._require(room_id)
-        return room
+        return _known(await self._whole_rooms.knowing(room_id, user_id))
 
     def _require_member(self, room: LiveRoom, user_id: str) -> None:
         if room.membership_of(user_id) != "join":
@@ -232,3 +224,9 @@ class Membership:
 def _require_user_id(user_id: str) -> None:
     if not is_user_id(user_id):
         raise InvalidParam(f"{user_id!r} is not a user id")
+
+
+def _known(room: LiveRoom | None) -> LiveRoom:
+    if room is None:
+        raise NotFound("This server doesn't know the room")
+    return room

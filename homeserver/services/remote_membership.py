@@ -34,7 +34,6 @@ from homeserver.remote.errors import RemoteRefusal
 from homeserver.store import profiles as profile_store
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Database
-from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 from homeserver.stream.inbound import Inbound
@@ -141,7 +140,7 @@ class RemoteMembership:
             del answer
             if await self._entry.enter(server, room_id, hand.rules, offer):
                 return
-        await self._take_event(event, server)
+        await self._inbound.incoming.accept(server, event)
 
     def _servers(self, server: str, answer: _JoinAnswer) -> tuple[str, ...]:
         """Those who can be asked for the members and are to be told of events."""
@@ -230,10 +229,7 @@ class RemoteMembership:
         it can be sent to all of the servers in the room". Raises Forbidden, Unreachable and what
         the other server refuses with.
         """
-        room = await self._stream.rooms.get(room_id)
-        if room is not None and room.is_partial and user_id not in room.members:
-            await self._stream.whole_rooms.require(room_id)
-            room = await self._stream.rooms.get(room_id)
+        room = await self._stream.whole_rooms.knowing(room_id, user_id)
         if room is None or room.membership_of(inviter) != "join":
             raise Forbidden("You are not in this room")
         if room.membership_of(user_id) == "join":
@@ -244,7 +240,7 @@ class RemoteMembership:
         )
         event = self._sign(template, room.rules)
         event = await self._inbound.invited_servers.signed(room, event)
-        await self._take_event(event, server_name_of(user_id))
+        await self._inbound.incoming.accept(server_name_of(user_id), event)
 
     async def _make(
         self, server: str, user_id: str, room_id: str, content: JsonObject
@@ -277,18 +273,6 @@ class RemoteMembership:
             return sign_pdu(pdu, rules, signer)
         except (Rejected, CanonicalJsonError, KeyError, TypeError, AttributeError) as error:
             raise BadGateway(f"The template is not valid: {error}") from None
-
-    async def _take_event(self, event: Event, origin: str) -> None:
-        """Take an event of ours into a room we are in, like one that comes from outside.
-
-        The origin is asked for what it refers to and we lack.
-        """
-        outcome = await self._inbound.incoming.take_event(origin, event)
-        if outcome is not None:
-            raise Forbidden(f"The event can't be accepted: {outcome}")
-        stored = await self._stream.rooms.event(event.event_id)
-        if stored is None or stored.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
-            raise Forbidden("The rules of the room don't allow this")
 
     async def _candidates(self, user_id: str, room_id: str, servers: Iterable[str]) -> list[str]:
         """Whom to ask: the named servers, the inviter's, those we know in the room, its own."""

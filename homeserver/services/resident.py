@@ -5,7 +5,7 @@ server-server-api#joining-rooms, #leaving-rooms-rejecting-invites, #knocking-upo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Raw, Struct
 
@@ -22,10 +22,9 @@ from homeserver.protocol.events import Event, add_signature
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
-from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.inbound import Inbound
+from homeserver.stream.inbound import Forward, Inbound
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.restricted_joins import RestrictedJoins
@@ -35,9 +34,6 @@ from homeserver.stream.stripped_state import STRIPPED_KEYS
 from homeserver.stream.verify import parse
 
 HEROES = 5
-
-Forward = Callable[[StoredEvent, str, str], None]
-"""Tells the servers of a room (second argument) an event, but not the one that it came from."""
 
 
 class SignedMembership(Struct, frozen=True):
@@ -154,16 +150,7 @@ class Resident:
         verified = await self._inbound.verifier.check_signatures([event])
         if verified.problems:
             raise InvalidParam(f"The event: {verified.problems[event.event_id]}")
-        outcome = await self._inbound.incoming.take_event(origin, event)
-        if outcome is not None:
-            raise Forbidden(f"The event can't be accepted: {outcome}")
-        async with self._database.connection() as connection:
-            found = await self._rooms.events.get_many(
-                connection, [event.event_id], self._rooms.rules_of
-            )
-        stored = found.get(event.event_id)
-        if stored is None or stored.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
-            raise Forbidden("The rules of the room don't allow this")
+        stored = await self._inbound.incoming.accept(origin, event)
         # "The resident server must also send the event to other servers participating in the room."
         self._forward(stored, room.room_id, origin)
         return stored

@@ -9,27 +9,25 @@ server-server-api#third-party-invites
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from msgspec import Struct
 
-from homeserver.errors import BadJson, Forbidden, InviteBlocked, MatrixError, NotFound
+from homeserver.errors import BadJson, Forbidden, MatrixError, NotFound
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event, sign_pdu
 from homeserver.protocol.identifiers import is_room_id, is_user_id, server_name_of
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.store import accounts as account_store
 from homeserver.store.database import Database
-from homeserver.store.events import Flag
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.inbound import Inbound
+from homeserver.stream.inbound import Forward, Inbound
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.room_power import state_event
-from homeserver.stream.stored_event import StoredEvent
 
 V1 = "/_matrix/federation/v1"
 THIRD_PARTY_INVITE = "m.room.third_party_invite"
@@ -38,9 +36,6 @@ MAX_BOUND = 100
 AT_ONCE = 5
 
 log = structlog.get_logger(__name__)
-
-Forward = Callable[[StoredEvent, str, str], None]
-"""Tells the servers of a room (second argument) an event, but not the one that it came from."""
 
 
 class Claim(Struct, frozen=True):
@@ -148,8 +143,7 @@ class ThirdPartyInvites:
         draft = Draft(invite.sender, MEMBER, _content(claim, display_name), claim.user_id)
         if self._is_ours(claim.user_id):
             await self._require_user(claim.user_id)
-            if await self._stream.users.invites.blocks(claim.user_id, invite.sender):
-                raise InviteBlocked(f"{claim.user_id} does not take your invites")
+            await self._stream.users.invites.require(claim.user_id, invite.sender)
             if self._is_ours(invite.sender):
                 await self._stream.sender.send(room.room_id, draft)
                 return
@@ -168,11 +162,7 @@ class ThirdPartyInvites:
 
     async def _take(self, room: LiveRoom, event: Event) -> None:
         """Take the invite into the room, like one that comes from outside, and tell the others."""
-        outcome = await self._inbound.incoming.take_event(self._server_name, event)
-        stored = await self._stream.rooms.event(event.event_id)
-        refused = Flag.REJECTED | Flag.SOFT_FAILED
-        if outcome is not None or stored is None or stored.flags & refused:
-            raise Forbidden(f"The invite can't be accepted: {outcome or 'the rules forbid it'}")
+        stored = await self._inbound.incoming.accept(self._server_name, event)
         if not self._is_ours(event.sender):  # the federation sender only follows our own users
             self._forward(stored, room.room_id, self._server_name)
 

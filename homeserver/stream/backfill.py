@@ -25,7 +25,7 @@ from homeserver.store import backward_extremities as gap_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import ORDER_STEP, Flag
 from homeserver.stream.changes import EventChange
-from homeserver.stream.event_sources import EventSource
+from homeserver.stream.event_sources import EventSource, create_id_of
 from homeserver.stream.gaps import Gaps
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
@@ -200,13 +200,8 @@ class Backfill:
 
     async def _take(self, room: LiveRoom, server: str, gap: _Gap, events: Sequence[Event]) -> bool:
         """Store what we don't have; was there any?"""
-        coming = {event.event_id for event in events}
-        cited = {id_ for event in events for id_ in event.auth_events}
-        missing = cited - coming - (await self._gaps.known(room, cited)).keys()
-        for event in events:
-            if not missing.isdisjoint(event.auth_events):
-                await self._gaps.fetch_auth(server, room, event.event_id)
-                missing -= (await self._gaps.known(room, missing)).keys()
+        origins = {event.event_id: server for event in events}
+        await self._gaps.fetch_missing_auth(room, events, origins)
         async with room.lock:
             if room.dropped:
                 raise Unavailable("The room is being read again. Try again in a moment.")
@@ -226,8 +221,9 @@ class Backfill:
         events = _up_to_ours(gap.missing, events, source)
         cited = {id_ for e in events for id_ in (*e.auth_events, *e.prev_events)}
         cited.update(event.redacts for event in events if event.redacts is not None)
-        if room.rules.room_id_is_create_event_id:
-            cited.add("$" + room.room_id[1:])
+        create_id = create_id_of(room.rules, room.room_id)
+        if create_id is not None:
+            cited.add(create_id)
         awaited = await Awaited.load(connection, room, [event.event_id for event in events])
         await source.load([*cited, *awaited.redaction_ids()])
         if not events:

@@ -101,18 +101,18 @@ class CatchUp:
         events = await self._only_new(room, events, origins)
         known = await self._gaps.known(room, _prev_events(events))
         late = [e for e in events if _lacks(e.prev_events, known, origins)]
-        unexplained: set[str] = set()
-        if late:
-            origin = origins[late[0].event_id]
-            missing = await self._gaps.missing_events(origin, room, late)
-            if missing.is_answered:
-                unexplained.update(event.event_id for event in late)
-            for event in missing.events:
-                origins.setdefault(event.event_id, origin)
-                events.append(event)
-            events = await self._only_new(room, in_order(events), origins)
-            events = await self._without_history(room, events, origins)
-        await self._fetch_auth(room, events, origins)
+        if not late:
+            await self._gaps.fetch_missing_auth(room, events, origins)
+            return events, {}
+        origin = origins[late[0].event_id]
+        missing = await self._gaps.missing_events(origin, room, late)
+        unexplained = {event.event_id for event in late} if missing.is_answered else set()
+        for event in missing.events:
+            origins.setdefault(event.event_id, origin)
+            events.append(event)
+        events = await self._only_new(room, in_order(events), origins)
+        events = await self._without_history(room, events, origins)
+        await self._gaps.fetch_missing_auth(room, events, origins)
         return events, await self._states(room, events, origins, unexplained)
 
     async def _only_new(
@@ -140,16 +140,6 @@ class CatchUp:
                 if event_id in event.prev_events and group_after(stored) is None:
                     return False
         return True
-
-    async def _fetch_auth(
-        self, room: LiveRoom, events: Sequence[Event], origins: dict[str, str]
-    ) -> None:
-        cited = {id_ for event in events for id_ in event.auth_events}
-        missing = cited.difference(origins, await self._gaps.known(room, cited))
-        for event in events:
-            if not missing.isdisjoint(event.auth_events):
-                await self._gaps.fetch_auth(origins[event.event_id], room, event.event_id)
-                missing -= (await self._gaps.known(room, missing)).keys()
 
     async def _states(
         self,

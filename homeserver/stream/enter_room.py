@@ -36,7 +36,7 @@ from homeserver.stream.changes import (
     StateChange,
     bump_position,
 )
-from homeserver.stream.event_sources import CREATE, auth_state_ids
+from homeserver.stream.event_sources import CREATE, auth_state_ids, create_id_of
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.live_room import (
     EVERYTHING_IN_MEMORY,
@@ -320,9 +320,8 @@ async def _rejected(events: Sequence[Event]) -> frozenset[str]:
         if index % A_SLICE == A_SLICE - 1:
             await asyncio.sleep(0)
         auth = [judged[id_] for id_ in event.auth_events if id_ in judged]
-        create = None
-        if event.rules.room_id_is_create_event_id:
-            create = judged.get("$" + event.room_id[1:])
+        create_id = create_id_of(event.rules, event.room_id)
+        create = None if create_id is None else judged.get(create_id)
         complete = len(auth) == len(event.auth_events)
         if complete and passes_auth_events(event, auth, create):
             judged[event.event_id] = event

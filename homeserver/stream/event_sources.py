@@ -6,12 +6,19 @@ from collections.abc import Iterable, Mapping
 
 from homeserver.protocol.auth_rules import StateKey, auth_event_keys
 from homeserver.protocol.events import Event
+from homeserver.protocol.room_versions import RoomVersion
 from homeserver.store.database import Connection
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.stored_event import StoredEvent
 
 CREATE: StateKey = ("m.room.create", "")
+POWER_LEVELS: StateKey = ("m.room.power_levels", "")
+
+
+def create_id_of(rules: RoomVersion, room_id: str) -> str | None:
+    """The create event that a room id stands for, as it does from version 12 on."""
+    return "$" + room_id[1:] if rules.room_id_is_create_event_id else None
 
 
 class EventSource:

@@ -8,7 +8,7 @@ server-server-api#backfilling-and-retrieving-missing-events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -137,6 +137,17 @@ class Gaps:
         path = path_to(f"{V1}/event_auth", room.room_id, event_id)
         answer = await self._ask(self.client.get(origin, path, CHAIN))
         await self._store(room, _list(answer, "auth_chain"))
+
+    async def fetch_missing_auth(
+        self, room: LiveRoom, events: Sequence[Event], origins: Mapping[str, str]
+    ) -> None:
+        """Store what events cite and we lack; `origins` are who sent them, by their ids."""
+        cited = {id_ for event in events for id_ in event.auth_events}
+        missing = cited.difference(origins, await self.known(room, cited))
+        for event in events:
+            if not missing.isdisjoint(event.auth_events):
+                await self.fetch_auth(origins[event.event_id], room, event.event_id)
+                missing -= (await self.known(room, missing)).keys()
 
     async def state_after(self, origin: str, room: LiveRoom, event_id: str) -> State | None:
         """The state after an event that we lack, all of its events stored; None if nobody says.

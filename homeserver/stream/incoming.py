@@ -21,17 +21,19 @@ import structlog
 from msgspec import Struct, field
 
 from homeserver.clock import Clock
-from homeserver.errors import LimitExceeded, MatrixError, Unavailable
+from homeserver.errors import Forbidden, LimitExceeded, MatrixError, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError
 from homeserver.protocol.events import Event, event_id_of
 from homeserver.protocol.server_acl import ServerAcl
 from homeserver.store import received_pdus as received_store
 from homeserver.store.database import Database
+from homeserver.store.events import Flag
 from homeserver.store.received_pdus import ReceivedPdu
 from homeserver.stream.catch_up import CatchUp
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.verify import Verifier, parse
 
 PATIENCE_SECONDS = 20.0
@@ -144,6 +146,19 @@ class Incoming:
         Raises Unavailable.
         """
         return await self._enqueue(origin, event).done
+
+    async def accept(self, origin: str, event: Event) -> StoredEvent:
+        """The same with an event that has to count. Raises Forbidden, Unavailable.
+
+        The origin is asked for what it refers to and we lack.
+        """
+        outcome = await self.take_event(origin, event)
+        if outcome is not None:
+            raise Forbidden(f"The event can't be accepted: {outcome}")
+        stored = await self._rooms.event(event.event_id)
+        if stored is None or stored.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
+            raise Forbidden("The rules of the room don't allow this")
+        return stored
 
     async def _queue(
         self, origin: str, pdus: Sequence[Any]

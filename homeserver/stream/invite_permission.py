@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from homeserver.errors import InviteBlocked
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.globs import Glob, whole_glob
 from homeserver.protocol.identifiers import server_name_of
@@ -76,6 +77,11 @@ class InvitePermission:
     async def blocks(self, user_id: str, inviter: str) -> bool:
         """Whether a local user takes no invites of this one; a query only the first time."""
         return (await self._rules(user_id)).action(inviter) == "block"
+
+    async def require(self, user_id: str, inviter: str) -> None:
+        """A local user takes invites of this one. Raises InviteBlocked."""
+        if await self.blocks(user_id, inviter):
+            raise InviteBlocked(f"{user_id} does not take your invites")
 
     async def wanted(self, user_id: str) -> Wanted:
         """Which of their invites a local user wants to see."""

@@ -19,7 +19,13 @@ from homeserver.protocol.rejection import Rejected
 from homeserver.store.database import Connection
 from homeserver.store.events import Flag
 from homeserver.stream.changes import StateChange
-from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids
+from homeserver.stream.event_sources import (
+    CREATE,
+    POWER_LEVELS,
+    EventSource,
+    auth_state_ids,
+    create_id_of,
+)
 from homeserver.stream.group_states import GroupState, GroupStates, group_after
 from homeserver.stream.hidden_events import is_hidden
 from homeserver.stream.live_room import LiveRoom, State, changed_state
@@ -27,8 +33,6 @@ from homeserver.stream.memberships import MEMBER
 from homeserver.stream.redactions import REDACTION, Effect, effect_of
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.stored_event import StoredEvent
-
-POWER_LEVELS: StateKey = ("m.room.power_levels", "")
 
 LEFT_OUT = Flag.REJECTED | Flag.SOFT_FAILED
 MAX_BEHIND = 200
@@ -219,7 +223,7 @@ class Judge:
             # rejected."
             check_auth_events(event.rules, event, [stored.event for stored in auth])
             by_key = {stored.event.key: stored.event for stored in auth}
-            create = await self._create(event, before.state)
+            create = await self._create(event)
             check_event(event.rules, event, {**create, **by_key})
             # "5. Passes authorisation rules based on the state before the event, otherwise it is
             # rejected."
@@ -271,11 +275,11 @@ class Judge:
         server = policy_server_of(policy.content, self._room.joined_servers)
         return server is None or is_recommended(event, server)
 
-    async def _create(self, event: Event, state: State) -> dict[StateKey, Event]:
-        """From version 12 on the room id stands for the create event."""
-        if not event.rules.room_id_is_create_event_id:
+    async def _create(self, event: Event) -> dict[StateKey, Event]:
+        """The create event that the room id stands for."""
+        event_id = create_id_of(event.rules, event.room_id)
+        if event_id is None:
             return {}
-        event_id = "$" + event.room_id[1:]
         await self._source.load([event_id])
         create = self._source.find(event_id)
         return {} if create is None else {CREATE: create.event}

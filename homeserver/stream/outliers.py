@@ -16,7 +16,7 @@ from homeserver.protocol.rejection import Rejected
 from homeserver.store.database import Database
 from homeserver.store.events import EventRow, Flag
 from homeserver.stream.changes import OutliersChange
-from homeserver.stream.event_sources import CREATE, EventSource
+from homeserver.stream.event_sources import CREATE, EventSource, create_id_of
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.receive import in_order
@@ -72,7 +72,8 @@ class Outliers:
                 log.info("not stored", event_id=event.event_id, reason="an auth event is missing")
                 continue
             flags = int(Flag.OUTLIER)
-            create = source.find(_create_id(event)) if _create_id(event) else None
+            create_id = create_id_of(event.rules, event.room_id)
+            create = None if create_id is None else source.find(create_id)
             if not passes_auth_events(event, [one.event for one in known], create):
                 flags |= Flag.REJECTED
             row = unplaced_row(
@@ -111,9 +112,6 @@ def passes_auth_events(
     return True
 
 
-def _create_id(event: Event) -> str:
-    return "$" + event.room_id[1:] if event.rules.room_id_is_create_event_id else ""
-
-
 def _create_ids(events: Sequence[Event]) -> set[str]:
-    return {_create_id(event) for event in events} - {""}
+    found = (create_id_of(event.rules, event.room_id) for event in events)
+    return {create_id for create_id in found if create_id is not None}

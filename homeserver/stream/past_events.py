@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from homeserver.protocol.auth_rules import StateKey
 from homeserver.protocol.events import Event
 from homeserver.protocol.power_levels import power_levels_of
 from homeserver.store.events import EventRow, Flag
 from homeserver.stream.changes import EventChange
-from homeserver.stream.event_sources import CREATE, EventSource
+from homeserver.stream.event_sources import CREATE, POWER_LEVELS, EventSource, create_id_of
 from homeserver.stream.hidden_events import is_hidden
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.outliers import passes_auth_events
@@ -32,8 +31,6 @@ from homeserver.stream.redactions import (
 )
 from homeserver.stream.stored_event import StoredEvent, unplaced_row
 from homeserver.stream.writer import StreamWriter
-
-POWER_LEVELS: StateKey = ("m.room.power_levels", "")
 
 
 class _Place(Struct, frozen=True):
@@ -56,9 +53,8 @@ class Past:
 
     def changes(self, event: Event, auth: Sequence[StoredEvent], order: int) -> list[EventChange]:
         """What is to be written of an event at an order; `auth` are its auth events."""
-        create = None
-        if event.rules.room_id_is_create_event_id:
-            create = self.source.find("$" + event.room_id[1:])
+        create_id = create_id_of(event.rules, event.room_id)
+        create = None if create_id is None else self.source.find(create_id)
         accepted = passes_auth_events(event, [stored.event for stored in auth], create)
         effect = self._effect(event, auth, create) if accepted else None
         hit, flags = NOTHING, Flag.REJECTED

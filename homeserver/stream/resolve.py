@@ -25,14 +25,13 @@ from homeserver.protocol.state_resolution import (
 from homeserver.store.auth_chains import auth_chain
 from homeserver.store.database import Connection
 from homeserver.store.state import StateKey
-from homeserver.stream.live_room import LiveRoom, State
+from homeserver.stream.changes import StateChange
+from homeserver.stream.live_room import LiveRoom, State, changed_state
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.state_lineage import LINEAGE
 
 IN_A_THREAD = 300
 """So many events to be judged take longer than the event loop may stand still."""
-
-
 REMEMBERED = 500
 
 
@@ -101,7 +100,10 @@ class StateResolver:
             needed = needed_events(room.rules, conflict, graph)
             events = await self._events(connection, held, needed)
             resolved = await self._decide(connection, room, conflict, events, held)
-        return _changed(first, conflict.changes(resolved))
+        changes = conflict.changes(resolved)
+        if not changes:
+            return first
+        return changed_state(first, [StateChange(k, first.get(k), v) for k, v in changes.items()])
 
     async def _decide(
         self,
@@ -162,17 +164,3 @@ class StateResolver:
         loaded = await self._rooms.events.get_many(connection, missing, self._rooms.rules_of)
         found.update((event_id, stored.event) for event_id, stored in loaded.items())
         return found
-
-
-def _changed(state: State, changes: dict[StateKey, str | None]) -> State:
-    if not changes:
-        return state
-    with state.mutate() as mutation:
-        for key, event_id in changes.items():
-            if event_id is None:
-                mutation.pop(key, None)
-            else:
-                mutation[key] = event_id
-        after: State = mutation.finish()
-    LINEAGE.note(after, state, list(changes))
-    return after

@@ -60,7 +60,7 @@ class RoomReader:
         rooms = [
             _live(
                 loaded,
-                Map({k: e.event_id for k, e in states[loaded.head.state_group].items()}),
+                _event_ids(states[loaded.head.state_group]),
                 members[loaded.room.room_number],
                 timelines[loaded.room.room_number],
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from homeserver.errors import Unavailable
 from homeserver.stream.changes import Change, CompletionChange, EventChange, PartialRoomChange
+from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.writer import StreamWriter
 
@@ -38,6 +39,17 @@ class WholeRooms:
                     await changed.wait()
             except TimeoutError:
                 return False
+
+    async def knowing(self, room_id: str, user_id: str) -> LiveRoom | None:
+        """The room with what that user is in it, also if we have only just joined it.
+
+        Raises Unavailable.
+        """
+        room = await self._rooms.get(room_id)
+        if room is not None and room.is_partial and user_id not in room.members:
+            await self.require(room_id)
+            room = await self._rooms.get(room_id)
+        return room
 
     async def require(self, room_id: str) -> None:
         """Wait. Raises Unavailable if it takes too long."""
