@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from homeserver.store.database import Connection
-from homeserver.store.events import EVENT_COLUMNS, EventRow, event_row
+from homeserver.store.events import EVENT_COLUMNS, ORDER_STEP, EventRow, event_row
 from homeserver.store.receipts import ReceiptRow
 
 
@@ -56,7 +56,7 @@ async def events_after(
     records = await connection.fetch(
         f"""
         SELECT {EVENT_COLUMNS}, r.room_id FROM event_log e JOIN rooms r USING (room_number)
-        WHERE e.position > $1 AND e.timeline_order = e.position * 65536
+        WHERE e.position > $1 AND e.timeline_order = e.position * {ORDER_STEP}
         ORDER BY e.position LIMIT $2
         """,  # noqa: S608 - constants
         position,

@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from homeserver.store.database import Connection
+from homeserver.store.events import Flag
+
+_REFUSED = Flag.REJECTED | Flag.SOFT_FAILED | Flag.HIDDEN
 
 
 async def put(connection: Connection, rows: Sequence[tuple[int, str, int]]) -> None:
     """Missing events as (room number, event id, timeline order of the event that refers to it)."""
     await connection.execute(
-        """
+        f"""
         INSERT INTO backward_extremities (room_number, event_id, timeline_order)
         SELECT DISTINCT ON (event_id) * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
             AS t (room_number, event_id, timeline_order)
         WHERE NOT EXISTS (
             SELECT FROM events e
-            WHERE e.event_id = t.event_id AND (e.timeline_order IS NOT NULL OR e.flags & 19 <> 0)
+            WHERE e.event_id = t.event_id
+              AND (e.timeline_order IS NOT NULL OR e.flags & {_REFUSED} <> 0)
         )
         ORDER BY event_id, timeline_order
         ON CONFLICT (event_id) DO UPDATE
         SET timeline_order = LEAST(
             backward_extremities.timeline_order, EXCLUDED.timeline_order
         )
-        """,
+        """,  # noqa: S608 - constant
         [room_number for room_number, _, _ in rows],
         [event_id for _, event_id, _ in rows],
         [order for _, _, order in rows],

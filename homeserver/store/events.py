@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import asyncpg
-import msgspec
 from msgspec import Struct
 
 from homeserver.protocol.push_outcomes import NO_PUSH, PushOutcomes, push_outcomes
@@ -36,7 +35,7 @@ class Flag:
     HIDDEN: Final = 16  # accepted, but no client is told (stream.hidden_events)
 
 
-class EventRow(msgspec.Struct, frozen=True, gc=False):
+class EventRow(Struct, frozen=True, gc=False):
     """An event as it stands in the database. `json` is the PDU's canonical bytes.
 
     A Struct, because a page of history makes hundreds of them in no time.
@@ -225,39 +224,6 @@ async def mark_redacted(connection: Connection, redactions: Sequence[tuple[str, 
     )
 
 
-class MemberContent(msgspec.Struct):
-    """What a member event says, whatever type it has."""
-
-    membership: Any = None
-    displayname: Any = None
-    avatar_url: Any = None
-
-
-class MemberEvent(msgspec.Struct, frozen=True):
-    """A member event, in short."""
-
-    event_id: str
-    user_id: str
-    sender: str
-    content: MemberContent
-
-
-class _MemberPdu(msgspec.Struct):
-    content: MemberContent
-
-
-_decode_member = msgspec.json.Decoder(_MemberPdu).decode
-
-
-async def member_events(connection: Connection, event_ids: Iterable[str]) -> list[MemberEvent]:
-    """These member events."""
-    records = await connection.fetch(
-        "SELECT event_id, state_key, sender, json FROM events WHERE event_id = ANY($1::text[])",
-        list(event_ids),
-    )
-    return [MemberEvent(r[0], r[1], r[2], _decode_member(r[3]).content) for r in records]
-
-
 async def set_replaced(connection: Connection, replaced: Sequence[tuple[int, int]]) -> None:
     """Events replaced these state events (both by number), as was not known when they came."""
     await connection.execute(
@@ -346,51 +312,6 @@ async def by_numbers(connection: Connection, numbers: Iterable[int]) -> list[Eve
     records = await connection.fetch(
         f"SELECT {EVENT_COLUMNS} FROM events e WHERE e.number = ANY($1::bigint[])",  # noqa: S608 - constant
         list(numbers),
-    )
-    return [event_row(record) for record in records]
-
-
-async def timeline_ends(
-    connection: Connection, room_numbers: Sequence[int], limit: int
-) -> list[EventRow]:
-    """The newest `limit` live timeline events of each room, oldest first within a room."""
-    records = await connection.fetch(
-        f"""
-        SELECT {EVENT_COLUMNS} FROM unnest($1::bigint[]) AS room (number)
-        CROSS JOIN LATERAL (
-            SELECT * FROM events
-            WHERE events.room_number = room.number AND timeline_order IS NOT NULL
-            ORDER BY timeline_order DESC LIMIT $2
-        ) AS e
-        ORDER BY e.room_number, e.timeline_order
-        """,  # noqa: S608 - constant
-        list(room_numbers),
-        limit,
-    )
-    return [event_row(record) for record in records]
-
-
-async def timeline_page(
-    connection: Connection,
-    room_number: int,
-    *,
-    after: int = LOWEST_ORDER,
-    before: int = HIGHEST_ORDER,
-    limit: int,
-    backwards: bool,
-) -> list[EventRow]:
-    """Timeline events with `after < timeline_order < before`, from one end, in that direction."""
-    direction = "DESC" if backwards else "ASC"
-    records = await connection.fetch(
-        f"""
-        SELECT {EVENT_COLUMNS} FROM events e
-        WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
-        ORDER BY e.timeline_order {direction} LIMIT $4
-        """,  # noqa: S608 - constants
-        room_number,
-        after,
-        before,
-        limit,
     )
     return [event_row(record) for record in records]
 

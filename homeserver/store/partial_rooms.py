@@ -54,18 +54,6 @@ async def delete(connection: Connection, room_numbers: Iterable[int]) -> None:
     )
 
 
-async def of_rooms(connection: Connection, room_numbers: Iterable[int]) -> dict[int, PartialRow]:
-    """The rows of these rooms, by room number."""
-    records = await connection.fetch(
-        """
-        SELECT room_number, join_event_id, state_group, servers, complete_from, corrected
-        FROM partial_rooms WHERE room_number = ANY($1::bigint[])
-        """,
-        list(room_numbers),
-    )
-    return {r[0]: PartialRow(r[0], r[1], r[2], tuple(r[3]), r[4], r[5]) for r in records}
-
-
 async def incomplete(connection: Connection) -> list[str]:
     """The ids of the rooms whose state is yet to be fetched: those that we are still in."""
     records = await connection.fetch(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from homeserver.store.database import Connection
+from homeserver.store.events import ORDER_STEP, Flag
 
 
 class PduRow(Struct, frozen=True):
@@ -27,8 +28,9 @@ class PduRow(Struct, frozen=True):
     is_redacted: bool
 
 
-_PLACE = """coalesce(timeline_order,
-    CASE WHEN state_group IS NOT NULL AND flags & 4 = 0 THEN number * 65536 END)"""
+_PLACE = f"""coalesce(timeline_order,
+    CASE WHEN state_group IS NOT NULL AND flags & {Flag.OUTLIER} = 0
+         THEN number * {ORDER_STEP} END)"""
 """Where an event is, or would be if it weren't soft-failed or hidden."""
 
 _COLUMNS = f"""event_id, room_number, type, state_key, sender, json, flags, state_group, {_PLACE},
@@ -65,8 +67,8 @@ async def history(
     return [PduRow(*record) for record in records]
 
 
-_SENT_BY = """
-    e.number > $2 AND e.number <= $3 AND e.timeline_order = e.number * 65536
+_SENT_BY = f"""
+    e.number > $2 AND e.number <= $3 AND e.timeline_order = e.number * {ORDER_STEP}
     AND substr(e.sender, strpos(e.sender, ':') + 1) = $1
 """
 

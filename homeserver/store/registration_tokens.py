@@ -86,11 +86,3 @@ async def use(connection: Connection, token: str, now: int) -> RegistrationToken
         now,
     )
     return RegistrationToken(**row) if row is not None else None
-
-
-async def delete(connection: Connection, token: str) -> bool:
-    """False if there is no such token."""
-    gone = await connection.fetchval(
-        "DELETE FROM registration_tokens WHERE token = $1 RETURNING true", token
-    )
-    return gone is not None

@@ -6,7 +6,7 @@ at a bounded stretch of the timeline only, whatever the filter leaves of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import asyncpg
 import msgspec
@@ -93,6 +93,40 @@ _END = {
     True: "ORDER BY e.timeline_order DESC LIMIT $4",
     False: "ORDER BY e.timeline_order LIMIT $4",
 }
+
+
+async def rows(connection: Connection, stretch: Stretch) -> list[EventRow]:
+    """The first `limit` events of a stretch, in its direction."""
+    records = await connection.fetch(
+        f"""
+        SELECT {EVENT_COLUMNS} FROM events e
+        WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
+        {_END[stretch.backwards]}
+        """,  # noqa: S608 - constants
+        stretch.room_number,
+        stretch.after,
+        stretch.before,
+        stretch.limit,
+    )
+    return [event_row(record) for record in records]
+
+
+async def ends(connection: Connection, room_numbers: Sequence[int], limit: int) -> list[EventRow]:
+    """The newest `limit` live timeline events of each room, oldest first within a room."""
+    records = await connection.fetch(
+        f"""
+        SELECT {EVENT_COLUMNS} FROM unnest($1::bigint[]) AS room (number)
+        CROSS JOIN LATERAL (
+            SELECT * FROM events
+            WHERE events.room_number = room.number AND timeline_order IS NOT NULL
+            ORDER BY timeline_order DESC LIMIT $2
+        ) AS e
+        ORDER BY e.room_number, e.timeline_order
+        """,  # noqa: S608 - constant
+        list(room_numbers),
+        limit,
+    )
+    return [event_row(record) for record in records]
 
 
 async def page(connection: Connection, stretch: Stretch, owner: Owner) -> Found:

@@ -28,6 +28,7 @@ from homeserver.store import events as event_store
 from homeserver.store import state as state_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import ORDER_STEP, HeadRow
+from homeserver.store.member_events import MemberEvent, member_events
 from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.received_pdus import ReceivedPdu
 from homeserver.store.state import CompletedGroup
@@ -62,7 +63,7 @@ class _Past(Struct):
     states: dict[int, State] = field(default_factory=dict)
     corrected: bool = False
     current: int = 0
-    learned: Sequence[event_store.MemberEvent | str] = ()
+    learned: Sequence[MemberEvent | str] = ()
     replaced: Sequence[tuple[StoredEvent, StoredEvent]] = ()
 
     def told_groups(self) -> set[int]:
@@ -230,12 +231,12 @@ class Completion:
 
     async def _learned(
         self, connection: Connection, room: LiveRoom, state: State
-    ) -> Sequence[event_store.MemberEvent | str]:
+    ) -> Sequence[MemberEvent | str]:
         changes = [c for c in state_difference(room.state, state) if c.key[0] == MEMBER]
         ids = [change.new for change in changes if change.new is not None]
-        found: list[event_store.MemberEvent | str] = []
+        found: list[MemberEvent | str] = []
         for start in range(0, len(ids), A_SLICE):
-            found += await event_store.member_events(connection, ids[start : start + A_SLICE])
+            found += await member_events(connection, ids[start : start + A_SLICE])
         found += [change.key[1] for change in changes if change.new is None]
         return found
 

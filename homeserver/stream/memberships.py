@@ -10,7 +10,7 @@ from msgspec import Struct
 from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
 from homeserver.protocol.identifiers import server_name_of
-from homeserver.store.events import MemberContent, MemberEvent
+from homeserver.store.member_events import MemberContent, MemberEvent
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import StateChange
 from homeserver.stream.live_room import LiveRoom

@@ -11,6 +11,7 @@ from homeserver.store import backward_extremities as gap_store
 from homeserver.store import events as event_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
+from homeserver.store import timeline as timeline_store
 from homeserver.store import visibility as visibility_store
 from homeserver.store import waiting_redactions as waiting_store
 from homeserver.store.database import Connection
@@ -77,7 +78,7 @@ class RoomReader:
     async def _read_timelines(
         self, connection: Connection, numbers: Sequence[int]
     ) -> dict[int, list[TimelineEntry]]:
-        rows = await event_store.timeline_ends(connection, numbers, LOADED_EVENTS)
+        rows = await timeline_store.ends(connection, numbers, LOADED_EVENTS)
         stored = await self._events.adopt(connection, rows, self._events.rules.__getitem__)
         sends = await event_store.transactions_of_events(connection, [row.number for row in rows])
         transactions = {row.number: row for row in sends}

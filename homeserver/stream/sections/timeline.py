@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from homeserver.protocol.filters import EventMatcher
-from homeserver.store import events as event_store
 from homeserver.store import relations as relation_store
+from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Connection, Database
 from homeserver.store.events import HIGHEST_ORDER, LOWEST_ORDER, ORDER_STEP
+from homeserver.store.timeline import Stretch
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.stored_event import StoredEvent
@@ -109,14 +110,9 @@ async def from_database(
     exhausted = False
     async with database.connection() as connection:
         for _ in range(DATABASE_PAGES):
-            rows = await event_store.timeline_page(
-                connection,
-                window.room.number,
-                after=window.floor,
-                before=before,
-                limit=page,
-                backwards=True,
-            )
+            number = window.room.number
+            stretch = Stretch(number, window.floor, before, page, backwards=True)
+            rows = await timeline_store.rows(connection, stretch)
             events = await rooms.events.adopt(connection, rows, rooms.rules_of)
             found.extend(
                 await _related(connection, matching(events, matcher, window.room.room_id), matcher)
