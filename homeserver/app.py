@@ -42,7 +42,7 @@ from homeserver.services.filters import Filters
 from homeserver.services.history import History
 from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
-from homeserver.services.mail_validation import MailStage, MailValidation
+from homeserver.services.mail_validation import MAIL, MailStage, MailValidation
 from homeserver.services.membership import Membership
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
@@ -342,7 +342,7 @@ def _user_interactive(
     stages: dict[str, Stage] = {
         "m.login.dummy": Dummy(),
         "m.login.password": PasswordStage(accounts),
-        "m.login.email.identity": MailStage(mail_validation),
+        MAIL: MailStage(mail_validation),
         "m.login.registration_token": RegistrationTokenStage(registration),
     }
     return UserInteractive(stages, now_ms)

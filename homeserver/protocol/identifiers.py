@@ -139,3 +139,8 @@ def is_device_id(value: Any) -> TypeGuard[str]:
 def is_signing_key_id(value: Any) -> TypeGuard[str]:
     """`ed25519:` and a key version of `a-zA-Z0-9_`."""
     return type(value) is str and _SIGNING_KEY_ID.fullmatch(value) is not None
+
+
+def folded_address(address: str) -> str:
+    """A mail address in the one form in which it is stored, compared and counted."""
+    return address.strip().casefold()

@@ -24,6 +24,7 @@ from homeserver.errors import (
     WeakPassword,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.identifiers import folded_address
 from homeserver.store import accounts, threepids
 from homeserver.store.accounts import Account, Flag
 from homeserver.store.database import Database
@@ -177,7 +178,7 @@ class Accounts:
 
 
 def _canonical(medium: str, address: str) -> str:
-    return address.strip().casefold() if medium == "email" else address
+    return folded_address(address) if medium == "email" else address
 
 
 class PasswordStage:

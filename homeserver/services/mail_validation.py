@@ -20,7 +20,10 @@ from homeserver.errors import InvalidParam, MissingParam, NotFound, ThreepidAuth
 from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
 from homeserver.mail import Letter, Postman
+from homeserver.protocol.identifiers import folded_address
 
+MAIL = "m.login.email.identity"
+"""The stage of user-interactive authentication in which such a proof is given."""
 LIFETIME_MS = 60 * 60 * 1000
 MAX_PROOFS = 10_000
 MAX_LINK = 2_000
@@ -176,7 +179,7 @@ class MailStage:
 
 def canonical_address(address: str) -> str:
     """One form for all that mean the same. Raises InvalidParam."""
-    canonical = address.strip().casefold()
+    canonical = folded_address(address)
     if _ADDRESS.fullmatch(canonical) is None:
         raise InvalidParam("This is not a mail address")
     return canonical

@@ -12,12 +12,12 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.services.mail_validation import Proof, Purpose
+from homeserver.services.mail_validation import MAIL, Proof, Purpose
 from homeserver.services.user_interactive import Operation
 
 endpoints = Endpoints()
 PASSWORD_FLOWS = [["m.login.password"]]
-MAIL_FLOW = ["m.login.email.identity"]
+MAIL_FLOW = [MAIL]
 
 
 class PasswordBody(msgspec.Struct):
@@ -66,7 +66,7 @@ async def _proven_user(call: Call, results: Mapping[str, Any]) -> str:
     """Whose password may be set: that of who knows it, or has the account's mail address."""
     if "m.login.password" in results:
         return str(results["m.login.password"])
-    proof: Proof = results["m.login.email.identity"]
+    proof: Proof = results[MAIL]
     user_id = await call.parts.accounts.owner_of_mail(proof.address)
     if proof.purpose is not Purpose.PASSWORD or user_id is None:
         raise ThreepidAuthFailed("This address was not confirmed for a new password")

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import html
 import secrets
-from urllib.parse import parse_qs
 
 from aiohttp.web import Response
 
-from homeserver.errors import NotFound
-from homeserver.http.body import read_body
+from homeserver.errors import NotFound, ThreepidInUse, ThreepidNotFound
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.letters import ask_for_letter, hidden_inputs, read_form
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.services.mail_validation import Purpose, Request
+from homeserver.services.mail_validation import MAIL, Purpose, Request
 from homeserver.services.user_interactive import AuthenticationNeeded
 
 endpoints = Endpoints()
-MAX_FORM_BYTES = 10_000
-MAIL = "m.login.email.identity"
 _PURPOSES = {"POST /account/password": Purpose.PASSWORD, "POST /register": Purpose.REGISTER}
 
 # The fields of each stage's form, with their labels and input types.
@@ -66,8 +63,7 @@ async def show_form(call: Call, stage: str) -> Response:
 async def submit_form(call: Call, stage: str) -> Response:
     """client-server-api#fallback"""
     form = _form(stage)
-    sent = parse_qs((await read_body(call.request, MAX_FORM_BYTES)).decode(errors="replace"))
-    auth: JsonObject = {name: values[0] for name, values in sent.items()}
+    auth: JsonObject = dict(await read_form(call))
     if stage == MAIL:
         if "address" in auth:
             return _page(await _letter(call, auth["address"]))
@@ -89,22 +85,19 @@ async def _letter(call: Call, address: str) -> str:
     purpose = _PURPOSES.get(session.operation.name)
     if purpose is None or not call.parts.mail_validation.works:
         raise NotFound("There is no page for this kind of authentication")
-    owner = await call.parts.accounts.owner_of_mail(address)
-    if (owner is None) is (purpose is Purpose.PASSWORD):
-        known = "No" if owner is None else "Another"
-        return f"<p>{known} account has this address.</p>{_form(MAIL)}"
-    call.parts.rate_limits.take(Limit.LOGIN, address.strip().casefold())
     secret = secrets.token_urlsafe(24)
-    sid = await call.parts.mail_validation.ask(purpose, Request(address, secret, 1))
+    try:
+        sid = await ask_for_letter(call, purpose, Request(address, secret, 1))
+    except ThreepidNotFound:
+        return f"<p>No account has this address.</p>{_form(MAIL)}"
+    except ThreepidInUse:
+        return f"<p>Another account has this address.</p>{_form(MAIL)}"
     return _mail_form({"sid": sid, "client_secret": secret})
 
 
 def _mail_form(proof: JsonObject) -> str:
     """What is shown until the link in the letter was followed."""
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{html.escape(str(proof.get(name, "")))}">'
-        for name in ("sid", "client_secret")
-    )
+    hidden = hidden_inputs({name: str(proof.get(name, "")) for name in ("sid", "client_secret")})
     text = "<p>Follow the link in the mail that was sent to you, then continue here.</p>"
     return f'{text}<form method="post">{hidden}<p><button>Continue</button></p></form>'
 

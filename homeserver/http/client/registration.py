@@ -20,7 +20,7 @@ from homeserver.http.credentials import credentials_json
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
-from homeserver.services.mail_validation import Proof, Purpose
+from homeserver.services.mail_validation import MAIL, Proof, Purpose
 from homeserver.services.registration import NewAccount
 from homeserver.services.sessions import Login
 from homeserver.services.user_interactive import Operation
@@ -30,7 +30,6 @@ endpoints = Endpoints()
 APP_SERVICE = "m.login.application_service"
 DUMMY = "m.login.dummy"
 MAX_REMEMBERED = 2_000
-MAIL = "m.login.email.identity"
 
 
 class RegisterBody(msgspec.Struct):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp.web import Response
@@ -20,11 +20,10 @@ from homeserver.errors import (
     ThreepidDenied,
     ThreepidInUse,
     ThreepidMediumNotSupported,
-    ThreepidNotFound,
 )
-from homeserver.http.body import read_body
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.letters import ask_for_letter, hidden_inputs, read_form
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.services.mail_validation import PAGE, Purpose, Request
@@ -32,7 +31,6 @@ from homeserver.services.user_interactive import Operation
 
 endpoints = Endpoints()
 pages = Endpoints(prefix="", versions=())
-MAX_FORM_BYTES = 10_000
 NO_MAIL = "This server sends no mail"
 NO_PHONES = "This server confirms no phone numbers"
 
@@ -141,8 +139,6 @@ async def unbind_threepid(call: Call, body: ThreepidBody) -> JsonObject:
 async def mail_to_add(call: Call, body: MailBody) -> JsonObject:
     """client-server-api#post_matrixclientv3account3pidemailrequesttoken"""
     _require_mail(call, ThreepidMediumNotSupported(NO_MAIL))
-    if await call.parts.accounts.owner_of_mail(body.email) is not None:
-        raise ThreepidInUse("This address belongs to an account")
     return await _ask(call, Purpose.ADD, body)
 
 
@@ -156,8 +152,6 @@ async def phone_to_add(call: Call, body: PhoneBody) -> JsonObject:
 async def mail_for_password(call: Call, body: MailBody) -> JsonObject:
     """client-server-api#post_matrixclientv3accountpasswordemailrequesttoken"""
     _require_mail(call, ThreepidDenied(NO_MAIL))
-    if await call.parts.accounts.owner_of_mail(body.email) is None:
-        raise ThreepidNotFound("No account has this address")
     return await _ask(call, Purpose.PASSWORD, body)
 
 
@@ -172,8 +166,6 @@ async def mail_to_register(call: Call, body: MailBody) -> JsonObject:
     """client-server-api#post_matrixclientv3registeremailrequesttoken"""
     _require_mail(call, ThreepidDenied(NO_MAIL))
     await call.parts.registration.flows()  # closed: nobody needs a letter
-    if await call.parts.accounts.owner_of_mail(body.email) is not None:
-        raise ThreepidInUse("This address belongs to an account")
     return await _ask(call, Purpose.REGISTER, body)
 
 
@@ -189,9 +181,8 @@ def _require_mail(call: Call, refusal: MatrixError) -> None:
 
 
 async def _ask(call: Call, purpose: Purpose, body: MailBody) -> JsonObject:
-    call.parts.rate_limits.take(Limit.LOGIN, body.email.strip().casefold())
     request = Request(body.email, body.client_secret, body.send_attempt, body.next_link)
-    return {"sid": await call.parts.mail_validation.ask(purpose, request)}
+    return {"sid": await ask_for_letter(call, purpose, request)}
 
 
 _PAGE = """<!DOCTYPE html>
@@ -209,10 +200,7 @@ async def show_confirmation(call: Call) -> Response:
     """What a mail's link leads to. A link alone confirms nothing: programs follow links, too."""
     sid, token = call.required_query("sid"), call.required_query("token")
     proof = call.parts.mail_validation.awaited(sid, token)
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{html.escape(value)}">'
-        for name, value in (("sid", sid), ("token", token))
-    )
+    hidden = hidden_inputs({"sid": sid, "token": token})
     return _page(
         f"<p>Somebody wants to {proof.purpose.value}: {html.escape(proof.address)}</p>"
         f'<form method="post">{hidden}<p><button>It was me: go on</button></p></form>'
@@ -223,9 +211,8 @@ async def show_confirmation(call: Call) -> Response:
 async def confirm(call: Call) -> Response:
     """The button on that page. Where a client wants to go on, there is a link: it may be anywhere,
     and nobody is sent there without having seen where."""
-    sent = parse_qs((await read_body(call.request, MAX_FORM_BYTES)).decode(errors="replace"))
-    sid, token = (sent.get(name, [""])[0] for name in ("sid", "token"))
-    proof = call.parts.mail_validation.confirm(sid, token)
+    sent = await read_form(call)
+    proof = call.parts.mail_validation.confirm(sent.get("sid", ""), sent.get("token", ""))
     parts = urlsplit(proof.next_link or "")
     onward = ""
     if parts.scheme in ("http", "https") and parts.netloc:
