@@ -18,6 +18,8 @@ from tests.support.client import Client, Refused
 
 Answer = TypeVar("Answer")
 
+LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+"""How an answer that doesn't come is told."""
 AGAIN_SECONDS = 0.5
 GIVEN_UP_SECONDS = 600.0
 LONG_POLL_MS = 20_000
@@ -45,7 +47,7 @@ class Person:
         while True:
             try:
                 answer = await self.client.sync(timeout_ms=LONG_POLL_MS, filter=FILTER)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Refused):
+            except (*LOST, Refused):
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             self._remember(answer)
@@ -74,7 +76,7 @@ class Person:
             except Refused as refused:
                 if refused.status < 500 or time.monotonic() > end:
                     raise
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            except LOST:
                 if time.monotonic() > end:
                     raise
             again = True
@@ -82,7 +84,7 @@ class Person:
 
     async def once(self, ask: Awaitable[Any]) -> Any:
         """The answer, None if it is refused or the server isn't there."""
-        with suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError, Refused):
+        with suppress(*LOST, Refused):
             return await ask
         return None
 

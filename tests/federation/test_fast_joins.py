@@ -39,6 +39,15 @@ async def join(client: Client, room: PartialRoom, via: str | None = None) -> Non
     await client.request("POST", f"/join/{quote(room.room_id)}", {}, query=query)
 
 
+async def lazy_member(server: RunningServer, room: PartialRoom) -> Client:
+    """Alice, who loads members lazily, has joined and knows it."""
+    alice = await server.user("alice")
+    await alice.sync(filter=LAZILY)
+    await join(alice, room)
+    await alice.sync(filter=LAZILY)
+    return alice
+
+
 def members(room: PartialRoom, *more: str) -> set[str]:
     names = {f"@{name}:{room.peer.server_name}" for name in ("creator", "ann", "ben", "cleo")}
     return names | set(more)
@@ -136,10 +145,7 @@ async def test_who_does_not_load_members_lazily_is_told_of_the_whole_room(
 async def test_who_loads_members_lazily_is_told_how_many_there_are(
     server: RunningServer, room: PartialRoom
 ) -> None:
-    alice = await server.user("alice")
-    await alice.sync(filter=LAZILY)
-    await join(alice, room)
-    await alice.sync(filter=LAZILY)
+    alice = await lazy_member(server, room)
     room.told.set()
     counts = await alice.sync_until(
         lambda answer: joined(answer, room) and joined(answer, room).get("summary"), filter=LAZILY
@@ -150,10 +156,7 @@ async def test_who_loads_members_lazily_is_told_how_many_there_are(
 async def test_whose_devices_are_to_be_followed_is_told_with_the_members(
     server: RunningServer, room: PartialRoom
 ) -> None:
-    alice = await server.user("alice")
-    await alice.sync(filter=LAZILY)
-    await join(alice, room)
-    await alice.sync(filter=LAZILY)
+    alice = await lazy_member(server, room)
     room.told.set()
     ann = f"@ann:{room.peer.server_name}"
     await alice.sync_until(
@@ -164,10 +167,7 @@ async def test_whose_devices_are_to_be_followed_is_told_with_the_members(
 async def test_a_member_who_is_not_known_yet_speaks(
     server: RunningServer, room: PartialRoom
 ) -> None:
-    alice = await server.user("alice")
-    await alice.sync(filter=LAZILY)
-    await join(alice, room)
-    await alice.sync(filter=LAZILY)
+    alice = await lazy_member(server, room)
     event = room.by("ann", "hello from ann")
     assert await room.send(event) == {event.event_id: {}}
     answer = await alice.sync(filter=LAZILY)
@@ -506,10 +506,7 @@ async def test_who_was_told_what_was_not_true_starts_afresh(
     room.member("ann", "leave")
     room.serve()
     room.told.clear()
-    alice = await server.user("alice")
-    await alice.sync(filter=LAZILY)
-    await join(alice, room)
-    await alice.sync(filter=LAZILY)
+    alice = await lazy_member(server, room)
     said = await alice.send(room.room_id, "hello")
     await alice.sync(filter=LAZILY)
     room.told.set()

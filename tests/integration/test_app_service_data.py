@@ -39,14 +39,6 @@ Start = Callable[..., Awaitable[RunningServer]]
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[AppServiceServer]:
-    running = AppServiceServer()
-    await running.start()
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
 async def server(
     start_server: StartServer, service: AppServiceServer, tmp_path: Path
 ) -> RunningServer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,14 +22,6 @@ PUSH_EPHEMERAL: dict[str, Any] = {"de.sorunome.msc2409.push_ephemeral": True}
 ENCRYPTION: dict[str, Any] = {"org.matrix.msc3202": True}
 OWN_DEVICES: dict[str, Any] = {"io.element.msc4190": True}
 Start = Callable[..., Awaitable[RunningServer]]
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[AppServiceServer]:
-    running = AppServiceServer()
-    await running.start()
-    yield running
-    await running.stop()
 
 
 @pytest.fixture
