@@ -159,25 +159,29 @@ class ServedHistory:
     async def _walk_back(
         self, connection: Connection, room: LiveRoom, known: dict[str, PduRow], asked: MissingEvents
     ) -> list[PduRow]:
-        """Breadth first from the latest events, the newest first."""
-        seen = {*asked.earliest, *asked.latest}
+        """Breadth first from the latest events, the newest first.
+
+        Where our own history begins (we joined, or came back), the event isn't told: the other
+        side would ask for the state at the event before it, which we never had, and leave what
+        follows aside. So it asks for the state at the event itself, which we have.
+        """
+        told = {*asked.earliest, *asked.latest}
         level = [known[id_] for id_ in asked.latest if id_ in known]
         level = [row for row in level if row.room_number == room.number]
         found: list[PduRow] = []
         while level and len(found) < asked.limit:
-            ids = [id_ for row in level for id_ in _prev_events(row) if id_ not in seen]
-            ids = list(dict.fromkeys(ids))
-            seen.update(ids)
-            unknown = [id_ for id_ in ids if id_ not in known]
-            if unknown:
-                known |= await pdu_store.by_ids(connection, unknown)
+            ids = {id_: None for row in level for id_ in _prev_events(row) if id_ not in told}
             level = [
-                known[id_]
-                for id_ in ids
-                if id_ in known
-                and not known[id_].flags & (Flag.REJECTED | Flag.OUTLIER)
-                and _decode_links(known[id_].json).depth >= asked.min_depth
+                row
+                for row in await _in_history(connection, known, ids)
+                if not row.flags & Flag.REJECTED
+                and _decode_links(row.json).depth >= asked.min_depth
             ]
+            cited = {id_ for row in level for id_ in _prev_events(row)}
+            reachable = {row.event_id for row in await _in_history(connection, known, cited)}
+            reachable.update(asked.earliest)
+            level = [row for row in level if reachable.issuperset(_prev_events(row))]
+            told.update(ids)
             found.extend(level)
         return found[: asked.limit]
 
@@ -254,6 +258,17 @@ async def pdu_auth_chain(connection: Connection, event_id: str) -> list[str]:
     """The ids of an event's auth chain, itself left out."""
     chain = await auth_chain_ids(connection, [event_id])
     return [id_ for id_ in chain if id_ != event_id]
+
+
+async def _in_history(
+    connection: Connection, known: dict[str, PduRow], event_ids: Iterable[str]
+) -> list[PduRow]:
+    """Those of the events that we have with their history; what was read is put into `known`."""
+    ids = list(event_ids)
+    unknown = [id_ for id_ in ids if id_ not in known]
+    if unknown:
+        known |= await pdu_store.by_ids(connection, unknown)
+    return [known[id_] for id_ in ids if id_ in known and not known[id_].flags & Flag.OUTLIER]
 
 
 def _pruned(row: PduRow, history: ServerHistory | None, erased: Container[str]) -> PduRow:

@@ -280,3 +280,20 @@ async def test_a_number_with_a_fraction_is_bad_json(
     path = f"/_matrix/federation/v2/{step}/{quote(room_id, '')}/%24some-event"
     status, answer = await peer.request("PUT", path, body)
     assert (status, answer["errcode"]) == (400, "M_BAD_JSON")
+
+
+async def test_missing_events_begin_after_our_join(server: RunningServer, peer: Peer) -> None:
+    """Who were told of the join would ask for the state at the event before it."""
+    room = HostedRoom(peer)
+    unsent(room, 1)
+    await enter(server, room)
+    [join] = room.heads
+    first = await room.say("first")
+    second = await room.say("second")
+    body = {"earliest_events": [], "latest_events": [second.event_id], "limit": 10}
+    path = f"{V1}/get_missing_events/{quote(room.room_id, '')}"
+    _, answer = await peer.request("POST", path, body)
+    assert [pdu["content"] for pdu in answer["events"]] == [first.pdu["content"]]
+    path = f"{V1}/state_ids/{quote(room.room_id, '')}?event_id={quote(first.event_id, '')}"
+    _, answer = await peer.request("GET", path)
+    assert join in answer["pdu_ids"]
