@@ -56,6 +56,7 @@ class Resident:
         self._forward = forward
         self._rooms = stream.rooms
         self._sender = stream.sender
+        self._writer = stream.writer
         self._inbound = inbound
         self._restricted = RestrictedJoins(database, stream.rooms)
 
@@ -101,7 +102,9 @@ class Resident:
             if authoriser is not None:
                 content["join_authorised_via_users_server"] = authoriser
         draft = Draft(user_id, MEMBER, content, user_id)
-        return {"room_version": version, "event": await self._sender.template(room_id, draft)}
+        template = await self._sender.template(room_id, draft)
+        await self._writer.settle()  # the events that it names can be asked for now
+        return {"room_version": version, "event": template}
 
     async def send_join(self, signed: SignedMembership, omit_members: bool) -> JsonObject:
         """Take in a join; the answer has the state before it. Raises BadJson, InvalidParam,
