@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
+from homeserver.lru_cache import LruCache
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.store import events as event_store
 from homeserver.store import rooms as room_store
 from homeserver.store.database import Connection
 from homeserver.store.events import EventRow
 from homeserver.stream.stored_event import StoredEvent
+
+REDACTIONS = 1000
+"""So many of the newest redactions are remembered: far more than come while a query is answered."""
 
 
 class EventCache:
@@ -22,6 +26,7 @@ class EventCache:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._events: OrderedDict[str, StoredEvent] = OrderedDict()
+        self._redactions: LruCache[str, StoredEvent] = LruCache(REDACTIONS)
         self.rules: dict[int, RoomVersion] = {}
         """The versions of the rooms (by number) that were ever looked at."""
 
@@ -49,6 +54,10 @@ class EventCache:
         """Forget an event whose commit failed."""
         self._events.pop(event_id, None)
 
+    def redacted(self, event_id: str, redaction: StoredEvent) -> None:
+        """A redaction was committed: who is reading its target learns of it, too."""
+        self._redactions.put(event_id, redaction)
+
     async def adopt(
         self,
         connection: Connection,
@@ -59,16 +68,23 @@ class EventCache:
 
         At most three queries, whatever the number of rows.
         """
-        adopted: list[StoredEvent] = []
+        found: dict[str, StoredEvent] = {}
         fresh: list[StoredEvent] = []
         for row in rows:
-            known = self.peek(row.event_id)
-            if known is None:
-                known = self.put(StoredEvent(row, rules_of(row.room_number)))
-                fresh.append(known)
-            adopted.append(known)
+            if row.event_id not in found:
+                known = self.peek(row.event_id)
+                if known is None:
+                    known = StoredEvent(row, rules_of(row.room_number))
+                    fresh.append(known)
+                found[row.event_id] = known
         await self._link(connection, fresh, rules_of)
-        return adopted
+        # Only now, so that nobody meets an event that doesn't know yet that it was redacted.
+        for stored in fresh:
+            redaction = self._redactions.get(stored.event_id)
+            if redaction is not None:
+                stored.redact_with(redaction)
+            found[stored.event_id] = self.put(stored)
+        return [found[row.event_id] for row in rows]
 
     async def _link(
         self,

@@ -211,6 +211,7 @@ class LiveRooms:
             for parent in self._held(room, relation.parent_id):
                 parent.has_children = True
         if change.redacts is not None:
+            self.events.redacted(change.redacts, stored)
             held = self._held(room, change.redacts)
             for target in held:
                 target.redact_with(stored)

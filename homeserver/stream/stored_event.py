@@ -151,8 +151,10 @@ class StoredEvent:
             self._client = None
 
     def _encode(self, replaced: bytes) -> bytes:
-        if self.redaction is None:
+        if self.redacted_by is None:
             return client_json(self.json, self.event_id, self.rules, replaced)
+        if self.redaction is None:
+            return pruned_client_json(self.json, self.event_id, self.rules)
         because = self.redaction._as_reason()
         return redacted_client_json(self.json, self.event_id, self.rules, because, replaced)
 

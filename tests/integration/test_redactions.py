@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
+from homeserver.store import events as event_store
+from homeserver.store.database import Connection
+from homeserver.store.events import EventRow
 from tests.support.client import Refused, bodies, refusal
 from tests.support.server import RunningServer
 
@@ -122,3 +127,49 @@ async def test_related_events_are_redacted_too_if_asked_for(server: RunningServe
         bad = {"org.matrix.msc3912.with_relations": "m.thread"}
         await bob.put(f"/rooms/{room_id}/redact/{kept}/2", bad)
     assert (refused.value.status, refused.value.errcode) == (400, "M_BAD_JSON")
+
+
+async def test_who_reads_an_event_while_it_is_redacted_gets_it_redacted(
+    server: RunningServer,
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    event_id = await alice.send(room_id, "secret")
+    assert server.app is not None
+    rooms = server.app.stream.rooms
+    async with server.app.database.connection() as connection:
+        rows = await event_store.by_ids(connection, [event_id])
+        rooms.drop(room_id)
+        rooms.events.drop(event_id)
+        await alice.redact(room_id, event_id)
+        rooms.drop(room_id)
+        rooms.events.drop(event_id)
+        [stored] = await rooms.events.adopt(connection, rows, rooms.rules_of)
+    assert stored.redacted_by is not None
+    assert b"secret" not in stored.client
+
+
+async def test_a_redacted_event_is_not_met_before_its_redaction_is_read(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    event_id = await alice.send(room_id, "secret")
+    await alice.redact(room_id, event_id)
+    assert server.app is not None
+    rooms = server.app.stream.rooms
+    by_numbers, met = event_store.by_numbers, []
+
+    async def looking(connection: Connection, numbers: Collection[int]) -> list[EventRow]:
+        met.append(rooms.events.peek(event_id))
+        return await by_numbers(connection, numbers)
+
+    monkeypatch.setattr(event_store, "by_numbers", looking)
+    rooms.drop(room_id)
+    rooms.events.drop(event_id)
+    async with server.app.database.connection() as connection:
+        rows = await event_store.by_ids(connection, [event_id])
+        [stored] = await rooms.events.adopt(connection, rows, rooms.rules_of)
+    assert met == [None]
+    assert b'"redacted_because"' in stored.client
+    assert b"secret" not in stored.client
