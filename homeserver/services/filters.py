@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import msgspec
 
 from homeserver.json_types import JsonObject
+from homeserver.lru_cache import LruCache
 from homeserver.store import filters as filter_store
 from homeserver.store.database import Database
 
@@ -18,14 +17,14 @@ class Filters:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._known: LruCache[tuple[str, str], bytes] = LruCache(REMEMBERED)
 
     async def add(self, user_id: str, definition: JsonObject) -> str:
         """Keep a filter; returns its id."""
         text = msgspec.json.encode(definition, order="sorted")
         async with self._database.transaction() as connection:
             filter_id = str(await filter_store.add(connection, user_id, text))
-        self._remember(user_id, filter_id, text)
+        self._known.put((user_id, filter_id), text)
         return filter_id
 
     async def get(self, user_id: str, filter_id: str) -> bytes | None:
@@ -38,10 +37,5 @@ class Filters:
         async with self._database.connection() as connection:
             found = await filter_store.get(connection, user_id, int(filter_id))
         if found is not None:
-            self._remember(user_id, filter_id, found)
+            self._known.put((user_id, filter_id), found)
         return found
-
-    def _remember(self, user_id: str, filter_id: str, definition: bytes) -> None:
-        self._known[(user_id, filter_id)] = definition
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)

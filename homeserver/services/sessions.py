@@ -65,7 +65,6 @@ class Sessions:
         self._lifetime_ms = access_token_lifetime_ms
         self._on_devices_deleted = on_devices_deleted
         self._cache: LruCache[bytes, Session] = LruCache(cached)
-        self._ended = 0  # how often tokens were ended
 
     def known_requester(self, token: str) -> Requester | None:
         """Whose token it is, if that is in memory and the token has not expired."""
@@ -79,7 +78,7 @@ class Sessions:
     async def find_requester(self, token: str) -> Requester:
         """Whose token it is. Raises `UnknownToken`, a soft logout if the token has expired."""
         token_hash = _hash(token)
-        ended_before = self._ended
+        discards = self._cache.discards
         async with self._database.connection() as connection:
             session = await tokens.find_session(connection, token_hash)
         if session is None:
@@ -88,8 +87,7 @@ class Sessions:
             raise UnknownToken("This access token has expired", soft_logout=True)
         if session.replaces is not None:
             await self._confirm(session.replaces)
-        if self._ended == ended_before:
-            self._cache.put(token_hash, session)
+        self._cache.put_read(token_hash, session, discards)
         return session.requester
 
     async def _confirm(self, replaced: bytes) -> None:
@@ -162,7 +160,6 @@ class Sessions:
 
     async def _deleted(self, user_id: str, device_ids: Sequence[str]) -> None:
         gone = set(device_ids)
-        self._ended += 1
         self._cache.discard_where(
             lambda s: s.requester.user_id == user_id and s.requester.device_id in gone
         )
@@ -172,11 +169,9 @@ class Sessions:
 
     def forget_user(self, user_id: str) -> None:
         """The account has changed (locked, suspended, admin, ...): look it up anew."""
-        self._ended += 1
         self._cache.discard_where(lambda session: session.requester.user_id == user_id)
 
     def _forget(self, token_hashes: Sequence[bytes]) -> None:
-        self._ended += 1
         for token_hash in token_hashes:
             self._cache.discard(token_hash)
 

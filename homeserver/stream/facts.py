@@ -134,3 +134,6 @@ class ListedRooms:
     def fail(self, changes: Sequence[Change]) -> None:
         """A commit failed and may yet have been carried out: read everything again."""
         self._rooms.clear()
+        if self._loads:
+            kinds = EventChange | CompletionChange
+            self._touched |= {c.row.room_number for c in changes if isinstance(c, kinds)}

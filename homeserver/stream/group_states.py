@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 from immutables import Map
@@ -38,25 +37,21 @@ class GroupStates:
 
     def __init__(self) -> None:
         self._states: LruCache[int, GroupState] = LruCache(REMEMBERED)
-        self._loaded: OrderedDict[int, GroupState] = OrderedDict()
-        self._loaded_entries = 0
-        self._forgotten = 0
+        self._loaded: LruCache[int, GroupState] = LruCache(
+            LOADED_ENTRIES, weigh=lambda group: len(group.state)
+        )
 
     def put(self, state_group: int, state: State, size: GroupSize) -> None:
         self._states.put(state_group, GroupState(state_group, state, size))
 
     def peek(self, state_group: int) -> GroupState | None:
-        found = self._states.get(state_group)
-        if found is None and (found := self._loaded.get(state_group)) is not None:
-            self._loaded.move_to_end(state_group)
-        return found
+        return self._states.get(state_group) or self._loaded.get(state_group)
 
     def forget(self, state_groups: Iterable[int]) -> None:
         """These groups were completed: they are read anew."""
-        self._forgotten += 1
         for group in state_groups:
             self._states.discard(group)
-            self._let_go(self._loaded.pop(group, None))
+            self._loaded.discard(group)
 
     async def get_many(
         self, connection: Connection, state_groups: Iterable[int]
@@ -71,26 +66,13 @@ class GroupStates:
             else:
                 found[group] = state
         if missing:
-            forgotten = self._forgotten
+            discards = self._loaded.discards
             sizes = await state_store.sizes(connection, missing)
             for group, entries in (await state_store.load(connection, missing)).items():
                 loaded: State = Map({key: entry.event_id for key, entry in entries.items()})
                 found[group] = GroupState(group, loaded, sizes[group])
-                if forgotten == self._forgotten:  # else it may have been completed meanwhile
-                    self._keep(found[group])
+                self._loaded.put_read(group, found[group], discards)
         return found
-
-    def _keep(self, loaded: GroupState) -> None:
-        """Remember what was read, at the cost of what was not asked for the longest."""
-        self._let_go(self._loaded.pop(loaded.state_group, None))
-        self._loaded[loaded.state_group] = loaded
-        self._loaded_entries += len(loaded.state)
-        while self._loaded_entries > LOADED_ENTRIES and len(self._loaded) > 1:
-            self._let_go(self._loaded.popitem(last=False)[1])
-
-    def _let_go(self, loaded: GroupState | None) -> None:
-        if loaded is not None:
-            self._loaded_entries -= len(loaded.state)
 
 
 def group_after(stored: StoredEvent) -> int | None:

@@ -20,26 +20,23 @@ class IgnoredUsers:
     def __init__(self, database: Database, *, capacity: int) -> None:
         self._database = database
         self._known: LruCache[str, frozenset[str]] = LruCache(capacity)
-        self._changes = 0
 
     async def of(self, user_id: str) -> frozenset[str]:
         """Whom a user ignores (never themselves); a query only the first time."""
         known = self._known.get(user_id)
         if known is not None:
             return known
-        changes = self._changes
+        discards = self._known.discards
         async with self._database.connection() as connection:
             content = await account_data_store.get(connection, user_id, "", IGNORED_USERS)
         ignored = ignored_users(content or b"{}") - {user_id}
-        if changes == self._changes:
-            self._known.put(user_id, ignored)
+        self._known.put_read(user_id, ignored, discards)
         return ignored
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""
         for change in changes:
             if isinstance(change, AccountDataChange) and change.row.type == IGNORED_USERS:
-                self._changes += 1
                 self._known.discard(change.row.user_id)
 
     def fail(self, changes: Sequence[Change]) -> None:

@@ -72,7 +72,6 @@ class InvitePermission:
         self._database = database
         self._ignored = ignored
         self._known: LruCache[str, Rules] = LruCache(capacity)
-        self._changes = 0
 
     async def blocks(self, user_id: str, inviter: str) -> bool:
         """Whether a local user takes no invites of this one; a query only the first time."""
@@ -91,13 +90,12 @@ class InvitePermission:
         known = self._known.get(user_id)
         if known is not None:
             return known
-        changes = self._changes
+        discards = self._known.discards
         async with self._database.connection() as connection:
             types = (INVITE_PERMISSION, FILTER)
             found = await account_data_store.of_users(connection, [user_id], types)
         rules = rules_of(*(found.get((user_id, type_), b"{}") for type_ in types))
-        if changes == self._changes:
-            self._known.put(user_id, rules)
+        self._known.put_read(user_id, rules, discards)
         return rules
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -107,7 +105,6 @@ class InvitePermission:
                 INVITE_PERMISSION,
                 FILTER,
             ):
-                self._changes += 1
                 self._known.discard(change.row.user_id)
 
     def fail(self, changes: Sequence[Change]) -> None:

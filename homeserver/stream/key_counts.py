@@ -32,24 +32,21 @@ class KeyCounts:
     def __init__(self, database: Database, *, capacity: int) -> None:
         self._database = database
         self._known: LruCache[DeviceKey, KeysLeft] = LruCache(capacity)
-        self._changes = 0
 
     async def of(self, device: DeviceKey) -> KeysLeft:
         """One query if it isn't known."""
         known = self._known.get(device)
         if known is not None:
             return known
-        changes = self._changes
+        discards = self._known.discards
         async with self._database.connection() as connection:
             left = _keys_left(await key_store.counts(connection, *device))
-        if self._changes == changes:
-            self._known.put(device, left)
+        self._known.put_read(device, left, discards)
         return left
 
     def changed(self, devices: Iterable[DeviceKey]) -> None:
         """Keys of these devices were added or given out, which is committed by now."""
         for device in devices:
-            self._changes += 1
             self._known.discard(device)
 
     def apply(self, changes: Sequence[Change]) -> None:

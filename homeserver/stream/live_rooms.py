@@ -233,15 +233,19 @@ class LiveRooms:
         """Nobody writes to the room meanwhile."""
         self._changed[change.room_id] = change.position
         self._changed.move_to_end(change.room_id)
-        room = self._rooms.get(change.room_id)
         if change.taken_back is not None:
             self._read_again(change)
-        elif room is not None:
-            self.group_states.forget(upon for group in change.groups for upon in group.upon)
+            return
+        self._forget_states(change)
+        room = self._rooms.get(change.room_id)
+        if room is not None:
             room.complete(change)
 
-    def _read_again(self, change: CompletionChange) -> None:
+    def _forget_states(self, change: CompletionChange) -> None:
         self.group_states.forget(upon for group in change.groups for upon in group.upon)
+
+    def _read_again(self, change: CompletionChange) -> None:
+        self._forget_states(change)
         for stored in change.taken_back.events if change.taken_back is not None else ():
             self.events.drop(stored.event_id)
         self.drop(change.room_id)

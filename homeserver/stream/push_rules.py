@@ -156,4 +156,6 @@ class LivePushRules:
         """These were not committed, or nobody knows: read them again (called by the writer)."""
         for change in changes:
             if type(change) is AccountDataChange:
+                for loading in self._loads:
+                    loading.add(change.row.user_id)
                 self._users.discard(change.row.user_id)

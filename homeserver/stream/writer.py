@@ -176,8 +176,9 @@ class StreamWriter:
                 try:
                     await self._commit_in_flight()
                 except Unavailable as error:
+                    lost = [change for one in self._in_flight for change in one.changes]
                     self._fail_everything(error)
-                    await self._reconnect()
+                    await self._reconnect(lost)
                 except _BadChange as bad:
                     self._fail_in_flight(bad.error)
                 except Exception as error:  # whatever it is, it must not end the writer
@@ -300,8 +301,12 @@ class StreamWriter:
         self._closing = True
         self._fail_everything(Unavailable("The stream writer has died"))
 
-    async def _reconnect(self) -> None:
-        """Wait for Postgres to come back and take the writer lock again."""
+    async def _reconnect(self, lost: Sequence[Change]) -> None:
+        """Wait for Postgres to come back and take the writer lock again.
+
+        What became of the `lost` changes is certain only when the session that wrote them has let
+        go of the lock: who read what they touch before that, reads it again.
+        """
         log.error("the database is away; waiting for it")
         while not self._closing:
             await asyncio.sleep(RECONNECT_SECONDS)
@@ -314,5 +319,8 @@ class StreamWriter:
                 raise RuntimeError("the database went back in time; restart the server")
             self._connection = connection
             self._reserved = reserved
+            for callback in self._failed:
+                callback(lost)
+            self._fail_everything(Unavailable("The database is away"))
             log.info("the database is back")
             return

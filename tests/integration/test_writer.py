@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -83,3 +84,24 @@ async def test_what_is_built_on_a_refused_change_fails_with_it(writer: StreamWri
         ]
         outcomes = await asyncio.gather(*done, return_exceptions=True)
     assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [True, True, False]
+
+
+async def test_what_a_lost_connection_leaves_open_is_told_again_when_the_lock_is_back(
+    database: Database, writer: StreamWriter
+) -> None:
+    failed: list[int] = []
+    writer.on_failure(lambda changes: failed.extend(c.position for c in changes))
+    async with database.connection() as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    lost = change(writer, "a")
+    with pytest.raises(Unavailable):
+        await writer.append(lost)
+    assert failed == [lost.position]
+    async with asyncio.timeout(20):
+        while failed.count(lost.position) < 2:
+            with suppress(Unavailable):
+                await writer.append(change(writer, "b"))
+    await writer.append(change(writer, "c"))

@@ -33,15 +33,13 @@ class Interest:
         self._registry = registry
         self._by_room: LruCache[str, frozenset[str]] = LruCache(REMEMBERED)
         self._by_alias: dict[str, set[str]] = {}
-        self._changes = 0
 
     async def load(self) -> None:
         """Learn which rooms have aliases in namespaces; what is known by now is forgotten."""
         async with self._database.connection() as connection:
             aliases = await alias_store.all_aliases(connection)
         self._by_alias.clear()
-        self._by_room = LruCache(REMEMBERED)
-        self._changes += 1
+        self._by_room.clear()
         for alias, room_id in aliases:
             self.add_alias(alias, room_id)
 
@@ -50,7 +48,7 @@ class Interest:
         for service in self._registry.services:
             if service.has_alias(alias):
                 self._by_alias.setdefault(room_id, set()).add(service.id)
-                self._forget(room_id)
+                self._by_room.discard(room_id)
 
     def in_room(self, room: LiveRoom) -> frozenset[str]:
         """The ids of the services that have a room in memory."""
@@ -66,13 +64,12 @@ class Interest:
         found = {room_id: services for room_id, services in known.items() if services is not None}
         missing = [room_id for room_id in known if room_id not in found]
         if missing:
-            changes = self._changes
+            discards = self._by_room.discards
             async with self._database.connection() as connection:
                 members = await feed_store.local_members(connection, missing)
             for room_id in missing:
                 found[room_id] = self._services_of(room_id, members.get(room_id, ()))
-                if changes == self._changes:
-                    self._by_room.put(room_id, found[room_id])
+                self._by_room.put_read(room_id, found[room_id], discards)
         return found
 
     def _services_of(self, room_id: str, joined_local: Collection[str]) -> frozenset[str]:
@@ -84,10 +81,6 @@ class Interest:
             or service.has_room(room_id)
             or any(map(service.has_user, joined_local))
         )
-
-    def _forget(self, room_id: str) -> None:
-        self._by_room.discard(room_id)
-        self._changes += 1
 
     def in_event(self, service: AppService, room: LiveRoom | None, row: EventRow) -> bool:
         """Whether an event of a room (None: it isn't in memory) is for a service."""
@@ -119,8 +112,8 @@ class Interest:
         for change in changes:
             if type(change) is EventChange:
                 if change.memberships:
-                    self._forget(change.room_id)
+                    self._by_room.discard(change.room_id)
             elif type(change) is MembershipChange:
-                self._forget(change.room_id)
+                self._by_room.discard(change.room_id)
             elif type(change) is DirectoryChange and change.alias is not None:
                 self.add_alias(change.alias.alias, change.alias.room_id)

@@ -25,7 +25,6 @@ class Masquerade:
         self._clock = clock
         self._accounts: LruCache[str, Account] = LruCache(REMEMBERED)
         self._devices: LruCache[tuple[str, str], bool] = LruCache(REMEMBERED)
-        self._forgotten = 0  # how often something was: what was read meanwhile isn't remembered
 
     async def requester(
         self, token: str, user_id: str | None, device_id: str | None
@@ -59,7 +58,7 @@ class Masquerade:
         known = self._accounts.get(user_id)
         if known is not None:
             return known
-        forgotten = self._forgotten
+        discards = self._accounts.discards
         async with self._database.connection() as connection:
             account = await account_store.find(connection, user_id)
             if account is None and user_id == service.user_id:
@@ -67,29 +66,25 @@ class Masquerade:
                 await account_store.insert(connection, account)
         if account is None or account.is_deactivated:
             raise Forbidden(f"{service.id} has not registered {user_id}")
-        if forgotten == self._forgotten:
-            self._accounts.put(user_id, account)
+        self._accounts.put_read(user_id, account, discards)
         return account
 
     async def _require_device(self, user_id: str, device_id: str) -> None:
         if self._devices.get((user_id, device_id)):
             return
-        forgotten = self._forgotten
+        discards = self._devices.discards
         async with self._database.connection() as connection:
             if await device_store.find(connection, user_id, device_id) is None:
                 raise UnknownDevice(f"{user_id} has no device {device_id}")
-        if forgotten == self._forgotten:
-            self._devices.put((user_id, device_id), True)
+        self._devices.put_read((user_id, device_id), True, discards)
 
     def forget_user(self, user_id: str) -> None:
         """The account has changed: look it up anew."""
-        self._forgotten += 1
         self._accounts.discard(user_id)
 
     async def devices_deleted(self, user_id: str, device_ids: object) -> None:
         """Devices are gone."""
-        self._forgotten += 1
-        self._devices.discard_where(lambda _: True)
+        self._devices.clear()
 
     def service_for_login(self, token: str | None, user_id: str) -> AppService:
         """The application service that logs a user in, or registers one, with its token.

@@ -85,7 +85,7 @@ class Downloads:
         return content
 
     async def _find(self, mxc: Mxc, wanted: Wanted) -> Content:
-        epoch = self._hot.epoch
+        discards = self._hot.discards
         row = await self._row(mxc, wanted)
         if row is None:
             fetch = await self._fetching.fetch(mxc, wanted.timeout_ms, complete=False)
@@ -95,7 +95,7 @@ class Downloads:
         content = self._stored(row)
         if content.size is not None and content.size <= MAX_FILE:
             content = replace(content, whole=await self._whole(row))
-            self._hot.put((mxc, ""), content, epoch)
+            self._hot.put_read((mxc, ""), content, discards)
         return content
 
     async def _row(self, mxc: Mxc, wanted: Wanted) -> MediaRow | None:

@@ -16,7 +16,7 @@ from homeserver.services.media.contents import Contents
 from homeserver.services.media.downloads import Downloads
 from homeserver.services.media.fetching import Fetching
 from homeserver.services.media.ground import Ground
-from homeserver.services.media.hot import HotFiles
+from homeserver.services.media.hot import hot_files
 from homeserver.services.media.links import Links
 from homeserver.services.media.pictures import Pictures
 from homeserver.services.media.retention import Retention
@@ -52,7 +52,7 @@ async def media_parts(
     media_bytes = MediaBytes(config.data_dir / "media", options.store, options.store_options)
     await asyncio.to_thread(media_bytes.prepare)
     ground = Ground(database, media_bytes, options, config.server_name, clock)
-    hot = HotFiles(options.memory_cache)
+    hot = hot_files(options.memory_cache)
     contents = Contents(ground)
     uploads = Uploads(ground, contents)
     fetching = Fetching(ground, contents, fetch_media)

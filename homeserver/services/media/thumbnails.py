@@ -77,10 +77,11 @@ class Thumbnails:
         if content is not None and (content.is_public or not wanted.public_only):
             self._downloads.used(mxc)
             return content
-        epoch = self._hot.epoch
+        discards = self._hot.discards
         media = await self._downloads.stored(mxc, wanted)
         content = await self._with_bytes(media, box, await self._row(mxc, media, box))
-        self._hot.put(key, content, epoch)
+        if content.whole is not None:
+            self._hot.put_read(key, content, discards)
         return content
 
     async def _with_bytes(self, media: Content, box: Box, row: ThumbnailRow) -> Content:
