@@ -52,15 +52,13 @@ def build(ground: Ground) -> FederationParts:
         inbound=inbound,
         edus=IncomingEdus(database, stream, inbound.incoming, now_ms),
         sender=sender,
-        resident=Resident(database, stream, inbound, sender.forward),
+        resident=Resident(database, stream, inbound),
         history=ServedHistory(database, stream, inbound),
         resync=Resync(database, stream, inbound),
         profiles=RemoteProfiles(remote.client),
         invites=Invites(database, stream, inbound),
         remote_membership=RemoteMembership(database, stream, inbound, remote.client, now_ms),
-        third_party_invites=ThirdPartyInvites(
-            database, stream, inbound, remote.client, sender.forward
-        ),
+        third_party_invites=ThirdPartyInvites(database, stream, inbound, remote.client),
         published_keys=PublishedKeys(
             database, remote, stream.sender.signer, config.federation.old_signing_keys, now_ms
         ),

@@ -24,7 +24,7 @@ from homeserver.protocol.signatures import Signer
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.inbound import Forward, Inbound
+from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.restricted_joins import RestrictedJoins
@@ -49,11 +49,8 @@ class SignedMembership(Struct, frozen=True):
 class Resident:
     """Answers the two steps of joining, leaving and knocking."""
 
-    def __init__(
-        self, database: Database, stream: StreamCore, inbound: Inbound, forward: Forward
-    ) -> None:
+    def __init__(self, database: Database, stream: StreamCore, inbound: Inbound) -> None:
         self._database = database
-        self._forward = forward
         self._rooms = stream.rooms
         self._sender = stream.sender
         self._writer = stream.writer
@@ -114,13 +111,13 @@ class Resident:
         event = _checked(signed, room)
         event = await self._with_our_signature(room, event)
         servers = sorted(room.joined_servers)
-        stored = await self._receive(signed.origin, room, event)
+        stored = await self._receive(signed.origin, event)
         return await self._join_answer(room, stored, servers, omit_members)
 
     async def send_leave(self, signed: SignedMembership) -> JsonObject:
         """Take in a leave. Raises BadJson, InvalidParam, Forbidden."""
         room = await self.room_for(signed.origin, signed.room_id)
-        await self._receive(signed.origin, room, _checked(signed, room))
+        await self._receive(signed.origin, _checked(signed, room))
         return {}
 
     async def send_knock(self, signed: SignedMembership) -> JsonObject:
@@ -129,7 +126,7 @@ class Resident:
         _require_whole(room)
         if not room.rules.knocking:
             raise Forbidden("This room does not support knocking")
-        await self._receive(signed.origin, room, _checked(signed, room))
+        await self._receive(signed.origin, _checked(signed, room))
         return {"knock_room_state": await self.stripped_pdus(room, room.state)}
 
     async def stripped_pdus(self, room: LiveRoom, state: State) -> list[Raw]:
@@ -149,14 +146,12 @@ class Resident:
             return event
         return add_signature(event, self._signer)
 
-    async def _receive(self, origin: str, room: LiveRoom, event: Event) -> StoredEvent:
+    async def _receive(self, origin: str, event: Event) -> StoredEvent:
         verified = await self._inbound.verifier.check_signatures([event])
         if verified.problems:
             raise InvalidParam(f"The event: {verified.problems[event.event_id]}")
-        stored = await self._inbound.incoming.accept(origin, event)
-        # "The resident server must also send the event to other servers participating in the room."
-        self._forward(stored, room.room_id, origin)
-        return stored
+        with self._inbound.receiver.relaying(event.event_id):
+            return await self._inbound.incoming.accept(origin, event)
 
     async def _join_answer(
         self, room: LiveRoom, stored: StoredEvent, servers: list[str], omit_members: bool

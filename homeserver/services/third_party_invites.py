@@ -24,7 +24,7 @@ from homeserver.store import accounts as account_store
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.inbound import Forward, Inbound
+from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.memberships import MEMBER
 from homeserver.stream.room_power import state_event
@@ -56,13 +56,11 @@ class ThirdPartyInvites:
         stream: StreamCore,
         inbound: Inbound,
         client: FederationClient,
-        forward: Forward,
     ) -> None:
         self._database = database
         self._stream = stream
         self._inbound = inbound
         self._client = client
-        self._forward = forward
         self._server_name = stream.sender.signer.server_name
 
     async def exchange(self, room: LiveRoom, claim: Claim) -> None:
@@ -150,7 +148,7 @@ class ThirdPartyInvites:
         event = await self._event(room, draft)
         if not self._is_ours(claim.user_id):
             event = await self._inbound.invited_servers.signed(room, event)
-        await self._take(room, event)
+        await self._take(event)
 
     async def _event(self, room: LiveRoom, draft: Draft) -> Event:
         """The invite, signed by us whoever its sender: "the server which actually sends the event
@@ -160,11 +158,10 @@ class ThirdPartyInvites:
             template["event_id"] = self._stream.sender.new_event_id()
         return sign_pdu(template, room.rules, self._stream.sender.signer)
 
-    async def _take(self, room: LiveRoom, event: Event) -> None:
+    async def _take(self, event: Event) -> None:
         """Take the invite into the room, like one that comes from outside, and tell the others."""
-        stored = await self._inbound.incoming.accept(self._server_name, event)
-        if not self._is_ours(event.sender):  # the federation sender only follows our own users
-            self._forward(stored, room.room_id, self._server_name)
+        with self._inbound.receiver.relaying(event.event_id):
+            await self._inbound.incoming.accept(self._server_name, event)
 
     async def _require_user(self, user_id: str) -> None:
         async with self._database.connection() as connection:

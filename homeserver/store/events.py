@@ -33,6 +33,7 @@ class Flag:
     OUTLIER: Final = 4
     RESOLVED: Final = 8  # the room's current state changed by more than this event's own key
     HIDDEN: Final = 16  # accepted, but no client is told (stream.hidden_events)
+    RELAYED: Final = 32  # somebody else's, but it is for us to tell the room's other servers
 
 
 class EventRow(Struct, frozen=True, gc=False):

@@ -69,14 +69,15 @@ async def history(
 
 _SENT_BY = f"""
     e.number > $2 AND e.number <= $3 AND e.timeline_order = e.number * {ORDER_STEP}
-    AND substr(e.sender, strpos(e.sender, ':') + 1) = $1
+    AND (substr(e.sender, strpos(e.sender, ':') + 1) = $1 OR e.flags & {Flag.RELAYED} <> 0)
 """
 
 
 async def sent_to(
     connection: Connection, destination: str, span: tuple[str, int, int], limit: int
 ) -> list[tuple[int, PduRow]]:
-    """Our events that a server is to have, oldest first, with their positions.
+    """What we have to tell a server (our events and those that we relay), oldest first, with
+    their positions.
 
     `span` is our server's name and the positions (after, up to). It has what was said while one
     of its users was joined, and who of them was removed (or their invite taken back).
@@ -107,7 +108,11 @@ async def sent_to(
             WHERE complete_from IS NULL AND $4 = ANY(servers)
         )
         SELECT e.number, {_COLUMNS} FROM events e
-        WHERE {_SENT_BY} AND EXISTS (
+        WHERE {_SENT_BY}
+          -- who joins (leaves, knocks) by us has the event
+          AND (e.sender IS DISTINCT FROM e.state_key
+               OR substr(e.sender, strpos(e.sender, ':') + 1) <> $4)
+          AND EXISTS (
             SELECT FROM stays
             WHERE stays.room_number = e.room_number AND e.number BETWEEN stays.first AND stays.last
         )
@@ -121,7 +126,7 @@ async def sent_to(
 
 
 async def rooms_sent_to(connection: Connection, server_name: str, after: int) -> list[int]:
-    """The rooms (numbers) into which our users have sent after a position."""
+    """The rooms (numbers) into which our users have sent after a position, or others by us."""
     records = await connection.fetch(
         f"SELECT DISTINCT e.room_number FROM events e WHERE {_SENT_BY}",  # noqa: S608 - constant
         server_name,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec import Struct
 
 from homeserver.clock import Clock
@@ -22,12 +20,8 @@ from homeserver.stream.outliers import Outliers
 from homeserver.stream.outside_memberships import OutsideMemberships
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver
-from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.verify import Verifier
 from homeserver.stream.whole_state import WholeStates
-
-Forward = Callable[[StoredEvent, str, str], None]
-"""Tells the servers of a room (second argument) an event, but not the one that it came from."""
 
 
 class Inbound(Struct, frozen=True):

@@ -11,9 +11,11 @@ server-server-api#checks-performed-on-receipt-of-a-pdu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
+from msgspec.structs import replace
 
 from homeserver.protocol.events import Event
 from homeserver.store.database import Connection, Database
@@ -54,7 +56,19 @@ class Receiver:
         self._writer = writer
         self._push = push
         self._server_name = server_name
+        self._relayed: set[str] = set()
         self.resolver = StateResolver(rooms)
+
+    @contextmanager
+    def relaying(self, event_id: str) -> Iterator[None]:
+        """Taken in meanwhile, this event is told to the room's other servers by us, as ours are:
+        "The resident server must also send the event to other servers participating in the room."
+        """
+        self._relayed.add(event_id)
+        try:
+            yield
+        finally:
+            self._relayed.discard(event_id)
 
     async def receive(
         self, room: LiveRoom, events: Sequence[Event], told: Mapping[str, State]
@@ -102,6 +116,8 @@ class Receiver:
                 outcomes[event.event_id] = LeftAside(str(problem))
                 log.info("left aside", event_id=event.event_id, reason=str(problem))
                 continue
+            if event.event_id in self._relayed:
+                judged = replace(judged, flags=judged.flags | Flag.RELAYED)
             waiting = awaited.of(event)
             await source.load([*_asked_for_push(room, event), *(row.event_id for row in waiting)])
             find = source.find

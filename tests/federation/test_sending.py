@@ -127,6 +127,24 @@ async def test_a_restart_of_ours_loses_nothing(start_servers: StartServers) -> N
     await bob.sync_until_event(room_id, event_id)
 
 
+async def test_who_joined_by_us_is_told_to_a_server_that_was_away(
+    start_servers: StartServers,
+) -> None:
+    one, two, three = await start_servers("one", "two", "three")
+    _, bob, room_id = await in_one_room(one, two)
+    await two.stop()
+    carol = await three.user("carol")
+    await carol.request("POST", f"/join/{room_id}", {}, query={"via": "one.test"})
+    await one.restart()
+    await two.start()
+    two.moved(bob)
+    await bob.sync_until(
+        lambda answer: any(
+            event.get("state_key") == carol.user_id for event in timeline(answer, room_id)
+        )
+    )
+
+
 async def test_both_write_during_a_partition_and_agree_afterwards(
     start_servers: StartServers,
 ) -> None:

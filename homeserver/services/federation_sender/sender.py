@@ -7,7 +7,7 @@ needs the database is left to a task.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -22,6 +22,7 @@ from homeserver.store import federation_positions as position_store
 from homeserver.store import pdus as pdu_store
 from homeserver.store import to_device as to_device_store
 from homeserver.store.database import Database
+from homeserver.store.events import Flag
 from homeserver.stream.changes import (
     Change,
     DeviceListChange,
@@ -33,7 +34,6 @@ from homeserver.stream.changes import (
 )
 from homeserver.stream.core import StreamCore
 from homeserver.stream.serve_pdus import served
-from homeserver.stream.stored_event import StoredEvent
 
 SAVE_SECONDS = 5.0
 
@@ -124,12 +124,6 @@ class FederationSender:
         waiting = (*self._changed_lists.values(), *self._lists_under_way.values())
         return min((position - 1 for position in waiting), default=self._writer.position)
 
-    def forward(self, stored: StoredEvent, room_id: str, origin: str) -> None:
-        """Tell the room's other servers an event that a joining (leaving, knocking) one gave us."""
-        room = self._rooms.peek(room_id)
-        if room is not None:
-            self._tell(set(room.joined_servers) - {origin}, stored)
-
     def published(self, changes: Sequence[Change]) -> None:
         """Queue what these changes have to tell (called by the writer)."""
         for change in changes:
@@ -151,7 +145,9 @@ class FederationSender:
         for row in change.memberships:
             if row.joined_from == row.position and self._is_ours(row.user_id):
                 self._introduce(row.user_id, change.room_id)
-        if not change.in_timeline or not self._is_ours(change.stored.sender):
+        stored = change.stored
+        is_for_us_to_tell = self._is_ours(stored.sender) or stored.flags & Flag.RELAYED
+        if not change.in_timeline or not is_for_us_to_tell:
             return
         if change.shown_changes is not None:
             return  # we entered the room: the server that let us in tells the others
@@ -163,16 +159,12 @@ class FederationSender:
             for row in change.memberships
             if row.membership in ("leave", "ban")
         )
-        self._tell(servers, change.stored, change.position)
-
-    def _tell(
-        self, servers: Iterable[str], stored: StoredEvent, position: int | None = None
-    ) -> None:
-        position = self._writer.position if position is None else position
+        if stored.sender == stored.state_key:
+            servers.discard(server_name_of(stored.sender))  # who joins by us has the event
         for server in servers:
-            destination = self._destination(server, position - 1)
+            destination = self._destination(server, change.position - 1)
             if destination is not None:
-                destination.add_event(position, stored.json)
+                destination.add_event(change.position, stored.json)
 
     def _introduce(self, user_id: str, room_id: str) -> None:
         """ "m.device_list_update EDUs [...] must be sent [...] when that user joins a room which
