@@ -17,6 +17,7 @@ from homeserver.stream.gaps import Gaps
 from homeserver.stream.group_states import group_after
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
+from homeserver.stream.memberships import MEMBER
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver, in_order
 from homeserver.stream.take_in import RoomGone
@@ -76,11 +77,16 @@ class CatchUp:
         told: Mapping[str, State] = {}
         if not self._all_in_memory(room, events):
             events, told = await self._with_what_is_missing(room, events, origins)
-        if POLICY in room.head.state:
-            events = await self._policy_servers.ask_for(room, events)
-        outcomes = await self._receiver.receive(room, events, told)
         history = (event.event_id for _, event in received if event.event_id not in origins)
-        return dict.fromkeys(history) | outcomes
+        outcomes: dict[str, str | None] = dict.fromkeys(history)
+        while events:
+            server = await self._policy_servers.of(room)
+            last = _next_policy(events, server is None and POLICY in room.head.state)
+            span, events = events[:last], events[last:]
+            if server is not None:
+                span = await self._policy_servers.ask_for(server, span)
+            outcomes |= await self._receiver.receive(room, span, told)
+        return outcomes
 
     async def _without_history(
         self, room: LiveRoom, events: list[Event], origins: dict[str, str]
@@ -176,6 +182,20 @@ class CatchUp:
         we are just entering are on their way."""
         if room.is_partial:
             await self._whole_rooms.wait(room.room_id, MEMBERS_SECONDS)
+
+
+def _next_policy(events: Sequence[Event], waits_for_server: bool) -> int:
+    """How many of the events come before another policy server may count, the one by which it does
+    included: the current state is what says whom to ask about those after it.
+
+    `waits_for_server`: the room names one of which nobody has joined.
+    """
+    for index, event in enumerate(events, start=1):
+        if event.is_state and event.key == POLICY:
+            return index
+        if waits_for_server and event.type == MEMBER and event.membership == "join":
+            return index
+    return len(events)
 
 
 def _prev_events(events: Sequence[Event]) -> set[str]:

@@ -74,10 +74,9 @@ class PolicyServers:
             raise Forbidden("The room's policy server signed with another key than the room names")
         return signed
 
-    async def ask_for(self, room: LiveRoom, events: Sequence[Event]) -> list[Event]:
+    async def ask_for(self, server: PolicyServer, events: Sequence[Event]) -> list[Event]:
         """Events of others, with the signatures that they lacked as far as they are given."""
-        server = await self.of(room)
-        if server is None or server.server_name == self._server_name:
+        if server.server_name == self._server_name:
             return list(events)
         at_once = asyncio.Semaphore(AT_ONCE)
 

@@ -13,7 +13,7 @@ from homeserver.protocol.events import add_signature, parse_event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signatures import Signer, encode_base64, pdu_message
 from tests.federation.test_gaps import serve, unsent
-from tests.federation.test_receiving import is_shown, joined_room
+from tests.federation.test_receiving import EVERYBODY_MAY, is_shown, joined_room
 from tests.support.client import Client, Refused, bodies
 from tests.support.peer import Peer
 from tests.support.remote_room import RemoteRoom
@@ -174,3 +174,18 @@ async def test_a_silent_policy_server_stops_sending_until_it_is_taken_away(
     assert refused.value.status == 404
     await alice.set_state(room.room_id, "m.room.policy", {})
     await alice.send(room.room_id, "hello")
+
+
+async def test_events_that_come_with_the_policy_are_asked_about(
+    server: RunningServer, peer: Peer
+) -> None:
+    policy = PolicyServer(peer)
+    alice, room = await joined_room(server, peer, power_level_content_override=EVERYBODY_MAY)
+    events = [room.make("m.room.policy", policy.content(), state_key="")]
+    room.add(events[0])
+    for text in ("hello", "spam", "good bye"):
+        events.append(room.message(text))
+        room.add(events[-1])
+    await room.send(*events)
+    assert bodies((await alice.messages(room.room_id))["chunk"])[:2] == ["good bye", "hello"]
+    assert peer.asked(SIGN) == 3
