@@ -217,7 +217,9 @@ class RemoteMembership:
                 if _is_final(error):
                     break
                 continue
-            stripped = stripped_from_pdus([*_list(answer, "knock_room_state"), hand.event.pdu])
+            told = _list(answer, "knock_room_state")
+            told = await self._outside.told_state(told, hand.rules, room_id)
+            stripped = stripped_from_pdus([*told, hand.event.pdu])
             await self._outside.remember(room_id, hand.rules, hand.event, stripped)
             return
         raise problem

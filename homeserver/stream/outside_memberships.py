@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +20,9 @@ from homeserver.stream.changes import MembershipChange
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.verify import Verifier, parse
 from homeserver.stream.writer import StreamWriter
+
+MAX_TOLD = 100
+"""Of so many events somebody outside is shown a room."""
 
 
 class OutsideMemberships:
@@ -58,6 +62,22 @@ class OutsideMemberships:
         verified = await self._verifier.check_signatures([event])
         for one in verified.events:
             await self.remember(room_id, one.rules, one, as_left(one))
+
+    async def told_state(
+        self, entries: Sequence[Any], rules: RoomVersion, room_id: str
+    ) -> list[JsonObject]:
+        """Of what a server told of a room to who knocked there, that which may be shown.
+
+        "Entries which are improperly signed or formatted SHOULD be removed by the server prior to
+        supplying them over the Client-Server API." Before v1.16 these were stripped events, which
+        nobody signs: in older rooms they count if the server doesn't know any better.
+        """
+        entries = [entry for entry in entries[:MAX_TOLD] if isinstance(entry, dict)]
+        may_be_stripped = not rules.room_id_is_create_event_id
+        if may_be_stripped and not any("signatures" in entry for entry in entries):
+            return list(entries)
+        verified = await self._verifier.verify(entries, rules, room_id)
+        return [event.pdu for event in verified.events]
 
     async def remember(
         self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None

@@ -14,6 +14,7 @@ from homeserver.protocol.events import Event, Template, add_signature, build_eve
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.conftest import StartPeer, StartServers
 from tests.support.client import Client, Refused, refusal, timeline
+from tests.support.hosted_room import HostedRoom
 from tests.support.peer import Peer
 from tests.support.server import RunningServer
 
@@ -296,6 +297,29 @@ async def test_a_knock_is_refused_by_servers_of_the_room_only(
         await peer.request("PUT", f"{v1}/send/1", transaction)
         knocks = (await bob.sync(since="s0"))["rooms"].get("knock", {})
         assert (room_id not in knocks) == is_believed
+
+
+async def test_of_a_room_knocked_on_only_what_is_signed_is_shown(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer, join_rule="knock")
+    good = room.make("m.room.name", {"name": "theirs"}, state_key="")
+    forged = room.make("m.room.topic", {"topic": "theirs"}, state_key="").pdu
+    elsewhere = HostedRoom(peer).make("m.room.avatar", {"url": "mxc://a/b"}, state_key="").pdu
+    changed = room.make("m.room.canonical_alias", {"alias": "#a:b.test"}, state_key="").pdu
+    stripped = {"type": "m.room.encryption", "state_key": "", "sender": room.user_id, "content": {}}
+    forged["signatures"] = {peer.server_name: {"ed25519:peer": "A" * 86}}
+    changed["content"] = {"alias": "#c:d.test"}
+    told = [good.pdu, forged, elsewhere, changed, stripped, 7]
+    bob = await server.user()
+    v1 = "/_matrix/federation/v1"
+    peer.answer("GET", f"{v1}/make_knock", room.template(bob.user_id, "knock"))
+    peer.answer("PUT", f"{v1}/send_knock", {"knock_room_state": told})
+    await bob.request("POST", f"/knock/{room.room_id}", {}, query={"via": peer.server_name})
+    shown = (await bob.sync())["rooms"]["knock"][room.room_id]["knock_state"]["events"]
+    contents = {event["type"]: event["content"] for event in shown}
+    assert contents.pop("m.room.member")["membership"] == "knock"
+    assert contents == {"m.room.name": {"name": "theirs"}, "m.room.canonical_alias": {}}
 
 
 @pytest.mark.parametrize(("version", "is_old"), [("2", True), ("6", False)])
