@@ -36,7 +36,7 @@ from homeserver.stream.changes import (
     StateChange,
     bump_position,
 )
-from homeserver.stream.event_sources import CREATE, auth_state_ids, create_id_of
+from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids, create_id_of
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.live_room import (
     EVERYTHING_IN_MEMORY,
@@ -50,6 +50,7 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
 from homeserver.stream.outliers import passes_auth_events
 from homeserver.stream.receive import in_order
+from homeserver.stream.redactions import Awaited, released
 from homeserver.stream.send import NEW_ROOM
 from homeserver.stream.short_offers import Offer, shortened
 from homeserver.stream.state_groups import group_of_event, snapshot
@@ -63,13 +64,17 @@ MAX_OFFERED_BYTES = 128 * 1024 * 1024
 
 
 class _Checked(Struct, frozen=True):
-    """An offer's events: `rejected` by id; `state` are those that make up the state."""
+    """An offer's events: `rejected` by id; `state` are those that make up the state.
+
+    `redacted`: for these (by id) a redaction has been waiting since an earlier stay.
+    """
 
     join: Event
     events: Mapping[str, Event]
     rejected: frozenset[str]
     state: Mapping[StateKey, Event]
     servers: tuple[str, ...] | None
+    redacted: Mapping[str, StoredEvent] = {}
 
 
 class RoomEntry:
@@ -159,6 +164,8 @@ class RoomEntry:
         if live is not None and live.joined_local:
             return False
         if live is not None:
+            redacted = await self._redacted(live, checked.events.values())
+            checked = replace(checked, redacted=redacted)
             async with live.lock:
                 if live.dropped:
                     raise Unavailable("The room is being read again. Try again in a moment.")
@@ -172,6 +179,16 @@ class RoomEntry:
             self._rooms.add(live)
         await submitted
         return True
+
+    async def _redacted(
+        self, room: LiveRoom, events: Collection[Event]
+    ) -> Mapping[str, StoredEvent]:
+        async with self._database.connection() as connection:
+            awaited = await Awaited.load(connection, room, [event.event_id for event in events])
+            source = EventSource(self._rooms, room, connection)
+            await source.load(awaited.redaction_ids())
+        hits = {e.event_id: released(e, awaited.of(e), source.find).redaction for e in events}
+        return {event_id: hit for event_id, hit in hits.items() if hit is not None}
 
     def _submit(
         self,
@@ -214,7 +231,12 @@ class RoomEntry:
                 flags |= Flag.REJECTED
             auth = [numbers[cited] for cited in event.auth_events if cited in numbers]
             number = numbers[event.event_id]
-            rows.append(unplaced_row(event, room.number, number, auth, int(flags)))
+            row = unplaced_row(event, room.number, number, auth, int(flags))
+            if event.event_id in checked.redacted:
+                # The redaction goes on waiting: it is shown when the event gets a place.
+                hit = checked.redacted[event.event_id]
+                row = replace(row, redacted_by=hit.number)
+            rows.append(row)
         return rows, numbers
 
     def _join_change(
@@ -289,6 +311,7 @@ class RoomEntry:
         changes: tuple[StateChange, ...],
     ) -> tuple[MembershipRow, ...]:
         members = {event.event_id: event for event in checked.state.values()}
+        members.update((id_, members[id_].redacted()) for id_ in checked.redacted if id_ in members)
         members[checked.join.event_id] = checked.join
         if checked.servers is not None:
             # What we knew of our own users stands until we are told.

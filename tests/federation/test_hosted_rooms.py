@@ -297,3 +297,18 @@ async def test_missing_events_begin_after_our_join(server: RunningServer, peer: 
     path = f"{V1}/state_ids/{quote(room.room_id, '')}?event_id={quote(first.event_id, '')}"
     _, answer = await peer.request("GET", path)
     assert join in answer["pdu_ids"]
+
+
+async def test_state_that_was_redacted_during_an_earlier_stay_is_redacted(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    alice = await enter(server, room)
+    topic = room.make("m.room.topic", {"topic": "a secret"}, state_key="")
+    redaction = room.make("m.room.redaction", {"redacts": topic.event_id})
+    assert await room.send(redaction) == {redaction.event_id: {}}
+    await alice.leave(room.room_id)
+    room.add(topic)
+    room.add(redaction)
+    await alice.join(room.room_id)
+    assert await alice.state(room.room_id, "m.room.topic") == {}
