@@ -3,9 +3,9 @@
 Rules of this file:
 - What we lacked are members. The states since our join were snapshots of the part, and differences
   upon them: the snapshots are completed, so all states are as if we had known them all along.
-- What was accepted meanwhile is judged again by the whole states. If that bears out one event less,
-  or resolves a fork otherwise, all events since the join lose their places and are received anew:
-  such a thing is rare, and needs no way of its own.
+- What was accepted meanwhile is judged again by the whole states, and what was not, too. If one
+  event is judged otherwise, or a fork resolved otherwise, all events since the join lose their
+  places and are received anew: such a thing is rare, and needs no way of its own.
 - All of it happens under the room's lock, which is held until it is committed.
 MSC3706, MSC3902
 """
@@ -35,6 +35,7 @@ from homeserver.store.state import CompletedGroup
 from homeserver.stream.changes import CompletionChange, MembershipChange, TakenBack
 from homeserver.stream.event_sources import EventSource
 from homeserver.stream.group_states import group_after
+from homeserver.stream.judge import LEFT_OUT, CannotJudge, Judge
 from homeserver.stream.live_room import LiveRoom, State, changed_state, state_difference
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.memberships import MEMBER, learned_memberships
@@ -83,6 +84,11 @@ class _Past(Struct):
         """Those in the timeline, in order."""
         placed = [stored for stored in self.events if stored.order is not None]
         return sorted(placed, key=lambda stored: stored.order or 0)
+
+    @property
+    def left_out(self) -> list[StoredEvent]:
+        """The rejected and the soft-failed ones."""
+        return [stored for stored in self.events if stored.flags & LEFT_OUT]
 
 
 class Completion:
@@ -190,7 +196,28 @@ class Completion:
         head = past.states.get(room.head.state_group)
         if head is None:
             return False  # what we had of an earlier stay got mixed in
+        if not await self._are_left_out(
+            Judge(room, source, connection, self._resolver, self._rooms.group_states, {}),
+            past,
+            head,
+        ):
+            return False
         return await self._resolves(connection, room, past, room.head.forward_extremities, head)
+
+    async def _are_left_out(self, judge: Judge, past: _Past, current: State) -> bool:
+        """Was everything left out rightly? By "the current state of the room" (check 6) we take
+        what it is now, for what it was at each event's arrival nobody wrote down."""
+        judge.believes_cited = False
+        for stored in past.left_out:
+            before = past.states.get(stored.state_group or 0)
+            try:
+                flags = None if before is None else await judge.flags(stored.event, before, current)
+            except CannotJudge:
+                continue
+            if flags is not None and flags != stored.flags & LEFT_OUT:
+                log.info("judged anew", event_id=stored.event_id)
+                return False
+        return True
 
     async def _resolves(
         self,

@@ -81,7 +81,11 @@ class Judged(Struct, frozen=True):
 
 
 class Judge:
-    """Judges events for one room. `told` are states after prev_events that we lack."""
+    """Judges events for one room. `told` are states after prev_events that we lack.
+
+    `believes_cited`: memberships that a state lacks are taken from what the event cites, as in a
+    room whose members we don't all know. It is judged again once we know them (`completion`).
+    """
 
     def __init__(
         self,
@@ -98,13 +102,14 @@ class Judge:
         self._resolver = resolver
         self._group_states = group_states
         self._told = told
+        self.believes_cited = room.is_partial
 
     async def judge(self, event: Event) -> Judged:
         """What is to become of an event. Raises CannotJudge."""
         head = self._room.head
         auth = await self._auth_events(event)
         before = await self._before(event)
-        flags = await self._flags(event, auth, before)
+        flags = await self._flags(event, auth, before.state, head.state)
         after = before.state
         if event.is_state and not flags & Flag.REJECTED:
             own = StateChange(event.key, before.state.get(event.key), event.event_id)
@@ -127,6 +132,13 @@ class Judge:
             missing=tuple(id_ for id_ in event.prev_events if self._is_missing(id_)),
             effect=effect,
         )
+
+    async def flags(self, event: Event, before: State, current: State) -> int:
+        """The outcome of the checks 4 to 6 by these states: `Flag.REJECTED`, `SOFT_FAILED`, or 0.
+
+        Raises CannotJudge.
+        """
+        return await self._flags(event, await self._auth_events(event), before, current)
 
     async def _behind(self, event: Event) -> set[str]:
         """What the event comes right after: its prev_events, and the prev_events of those that
@@ -216,8 +228,10 @@ class Judge:
             self._connection, self._room, [*states, after], coming=event
         )
 
-    async def _flags(self, event: Event, auth: list[StoredEvent], before: Moment) -> int:
-        ids = auth_state_ids(event, before.state)
+    async def _flags(
+        self, event: Event, auth: list[StoredEvent], before: State, current: State
+    ) -> int:
+        ids = auth_state_ids(event, before)
         try:
             # "4. Passes authorisation rules based on the event's auth events, otherwise it is
             # rejected."
@@ -230,18 +244,17 @@ class Judge:
             if {k: v for k, v in ids.items() if k != CREATE} != {
                 k: e.event_id for k, e in by_key.items() if k != CREATE
             }:
-                state = await self._source.auth_state(event, before.state)
+                state = await self._source.auth_state(event, before)
                 check_event(event.rules, event, self._with_members(state, auth))
         except Rejected as rejected:
             log.info("rejected", event_id=event.event_id, reason=rejected.reason)
             return Flag.REJECTED
         # "6. Passes authorisation rules based on the current state of the room, otherwise it is
         # soft failed."
-        current = self._room.head.state
         if not await self._is_recommended(event, current):
             log.info("soft-failed", event_id=event.event_id, reason="no policy server's signature")
             return Flag.SOFT_FAILED
-        if current is before.state or auth_state_ids(event, current) == ids:
+        if current is before or auth_state_ids(event, current) == ids:
             return 0
         state = await self._source.auth_state(event, current)
         try:
@@ -254,11 +267,7 @@ class Judge:
     def _with_members(
         self, state: dict[StateKey, Event], auth: Iterable[StoredEvent]
     ) -> dict[StateKey, Event]:
-        """In a room whose members we don't all know an event is believed about those that it cites.
-
-        It is judged again once we know them (`completion`).
-        """
-        if not self._room.is_partial:
+        if not self.believes_cited:
             return state
         cited = {s.event.key: s.event for s in auth if s.type == MEMBER and s.state_key is not None}
         return {**cited, **state}

@@ -232,6 +232,25 @@ async def test_what_a_banned_user_said_meanwhile_is_taken_back(
     assert await alice.send(room.room_id, "and on")
 
 
+async def test_what_was_refused_by_what_was_not_true_is_let_in(
+    server: RunningServer, peer: Peer
+) -> None:
+    """We are told that Ann has left; by the whole state she is there, and what she said counts."""
+    room = PartialRoom(peer)
+    room.member("ann")
+    room.heroes = [room.member("ann", "leave").event_id]
+    room.member("ann")
+    room.serve()
+    room.told.clear()
+    alice = await lazy_member(server, room)
+    said = room.by("ann", "I am here")
+    assert await room.send(said) == {said.event_id: {}}
+    assert await refused_event(alice, room, said.event_id)
+    room.told.set()
+    await alice.sync_until(lambda answer: "I am here" in str(answer), filter=LAZILY)
+    assert bodies((await alice.messages(room.room_id))["chunk"]) == ["I am here"]
+
+
 async def test_what_is_taken_back_is_received_anew_after_a_crash_too(
     server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
