@@ -54,7 +54,9 @@ class Request(BaseRequest):
 class JsonAnswer(StreamResponse):
     """200 with a JSON body, head and body in one write.
 
-    It costs half of aiohttp's `Response`, which builds and serialises its headers each time.
+    It costs half of aiohttp's `Response`, which builds and serialises its headers each time. And it
+    lets its body go: a connection holds its last answer until the next one is there, which may be
+    a long poll away.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -76,13 +78,23 @@ class JsonAnswer(StreamResponse):
             connection = b"\r\nConnection: close"
         elif request.version < HttpVersion11:
             connection = b"\r\nConnection: keep-alive"
-        body = b"" if request.method == "HEAD" else self._json
-        length = len(self._json)
+        body, self._json = self._json, b""
+        length = len(body)
+        if request.method == "HEAD":
+            body = b""
         head = b"%b%b\r\nContent-Length: %d%b\r\n\r\n" % (_HEAD, _date(), length, connection)
         if length < SMALL and not request.protocol.writing_paused:
             await request.writer.write(head + body)
         else:
             await _write_patiently(request, head + body)
+
+
+class BytesAnswer(Response):
+    """aiohttp's answer of a whole body, which it lets go once it is written (see JsonAnswer)."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        self.body = None
 
 
 async def _write_patiently(request: BaseRequest, data: bytes) -> None:

@@ -13,6 +13,7 @@ import structlog
 from aiohttp.web import BaseRequest, Response, StreamResponse
 
 from homeserver.errors import MatrixError
+from homeserver.http.answer import BytesAnswer
 from homeserver.http.content_headers import (
     CACHE_PRIVATE,
     CACHE_PUBLIC,
@@ -49,7 +50,7 @@ async def content_answer(
             status, (start, end) = 206, part
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.size}"
     if content.whole is not None:
-        return Response(body=content.whole[start:end], status=status, headers=headers)
+        return BytesAnswer(body=content.whole[start:end], status=status, headers=headers)
     response = StreamResponse(status=status, headers=headers)
     if end is not None:
         response.content_length = end - start
@@ -67,7 +68,7 @@ async def parts_answer(request: BaseRequest, content: Content, boundary: str) ->
     tail = f"\r\n--{boundary}--\r\n".encode()
     kind = {"Content-Type": f"multipart/mixed; boundary={boundary}"}
     if content.whole is not None:
-        return Response(body=head + content.whole + tail, headers=kind)
+        return BytesAnswer(body=head + content.whole + tail, headers=kind)
     assert content.size is not None, "our own media are in the store"
     response = StreamResponse(headers=kind)
     response.content_length = len(head) + content.size + len(tail)

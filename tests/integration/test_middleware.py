@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -13,6 +14,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from homeserver.config import Config, Listener
 from homeserver.errors import Unavailable
+from homeserver.http.answer import BytesAnswer
 from homeserver.http.authentication import Authentication, CheckOrigin
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
@@ -23,6 +25,7 @@ from homeserver.http.parts import Parts
 from homeserver.http.rate_limits import RateLimits
 from homeserver.json_types import JsonObject
 from homeserver.requester import Requester
+from tests.support.client import until
 
 endpoints = Endpoints(prefix="", versions=())
 
@@ -61,6 +64,21 @@ async def ready(call: Call) -> bytes:
     return b'{"ready":true}'
 
 
+LARGE = b'{"large":"%b"}' % (b"x" * 300_000)
+
+
+@endpoints.get("/large", auth=Auth.NONE)
+async def large(call: Call) -> bytes:
+    """much ready JSON"""
+    return LARGE
+
+
+@endpoints.get("/whole", auth=Auth.NONE)
+async def whole(call: Call) -> StreamResponse:
+    """a file that is in memory"""
+    return BytesAnswer(body=LARGE)
+
+
 class _NobodyIsLoggedIn:
     def known_requester(self, token: str) -> Requester | None:
         raise AssertionError("these routes take no token")
@@ -97,6 +115,11 @@ async def url() -> AsyncIterator[str]:
 async def answer(url: str, method: str = "GET") -> tuple[aiohttp.ClientResponse, str]:
     async with aiohttp.ClientSession() as http, http.request(method, url) as response:
         return response, await response.text()
+
+
+async def forgotten(references: int) -> bool:
+    """Whether nobody but who had it before refers to the large body."""
+    return sys.getrefcount(LARGE) <= references
 
 
 async def raw_answer(url: str, request: str) -> str:
@@ -147,6 +170,14 @@ async def test_ready_json_is_sent_as_it_is(url: str) -> None:
     response, text = await answer(url + "/ready")
     assert (response.headers["Content-Type"], text) == ("application/json", '{"ready":true}')
     assert response.headers["Date"].endswith("GMT")
+
+
+@pytest.mark.parametrize("path", ["/large", "/whole"])
+async def test_an_idle_connection_does_not_keep_its_last_answer(url: str, path: str) -> None:
+    references = sys.getrefcount(LARGE)
+    async with aiohttp.ClientSession() as http, http.get(url + path) as response:
+        assert await response.read() == LARGE
+        await until(lambda: forgotten(references))
 
 
 async def test_a_client_that_closes_is_told_so(url: str) -> None:
