@@ -77,6 +77,23 @@ async def test_a_lost_answer_is_given_again(server: RunningServer) -> None:
     assert (refused.value.status, refused.value.errcode) == (400, "M_UNKNOWN_POS")
 
 
+async def test_a_long_poll_that_was_broken_off_leaves_no_trace(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    rooms = [await alice.create_room() for _ in range(2)]
+    pos = (await slide(alice, lists(ranges=[[0, 0]])))["pos"]
+
+    left = asyncio.create_task(slide(alice, lists(ranges=[[0, 0]]), pos=pos, timeout="10000"))
+    await asyncio.sleep(0.05)
+    opened = lists(ranges=[[0, 0]]) | {"room_subscriptions": {rooms[0]: {"timeline_limit": 10}}}
+    newer = await slide(alice, opened, pos=pos, timeout="10000")
+    event_id = await alice.send(rooms[0], "hello")
+
+    answer = await left
+    assert (answer["pos"], answer["rooms"]) == (pos, {})
+    room = (await slide(alice, opened, pos=newer["pos"], timeout="10000"))["rooms"][rooms[0]]
+    assert [e["event_id"] for e in room["timeline"]] == [event_id]
+
+
 async def test_an_unknown_position_is_refused(server: RunningServer) -> None:
     alice = await server.user("alice")
     for pos in ("17/4711", "nonsense"):

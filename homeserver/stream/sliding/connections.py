@@ -3,11 +3,14 @@
 Rules of this file:
 - A told state is never changed: the next answer makes a new one, and maps share their structure.
 - The two newest are kept: a client that lost an answer asks again with the older position.
+- A newer request of a connection takes the place of those before it: a client that breaks off its
+  long poll to ask for more never sees what that one would say, so it must leave no trace.
 - All this lives in memory only. After a restart a position is unknown, and the client starts anew.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 
 from immutables import Map
@@ -58,9 +61,18 @@ class Told(Struct, frozen=True):
 NOTHING = Told(0, 0)
 
 
+class Turn(Struct, frozen=True):
+    """One request of a connection, and what its client was `told` before it."""
+
+    key: ConnectionKey
+    number: int
+    told: Told
+
+
 class _Connection(Struct):
     told: dict[int, Told] = field(default_factory=dict)
     last: int = 0
+    turn: int = 0
 
 
 class Connections:
@@ -69,47 +81,57 @@ class Connections:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._connections: OrderedDict[ConnectionKey, _Connection] = OrderedDict()
+        self._turns = itertools.count(1)
 
-    def told(self, key: ConnectionKey, pos: str | None) -> Told:
-        """What the client has from the answer with this `pos`. Raises UnknownPos.
+    def begin(self, key: ConnectionKey, pos: str | None) -> Turn:
+        """A request of a client that has the answer with this `pos`. Raises UnknownPos.
 
         Everything that was told after that answer counts as lost, everything before it is
         forgotten.
         """
-        if not pos:
-            self._connections.pop(key, None)
-            return NOTHING
-        connection = self._connections.get(key)
-        number = _number(pos)
-        if connection is None or number not in connection.told:
-            raise UnknownPos("This `pos` is unknown: start again without one")
-        told = connection.told[number]
-        if told.pos != pos:
-            raise UnknownPos("This `pos` is unknown: start again without one")
-        connection.told = {n: t for n, t in connection.told.items() if n >= number}
+        connection, told = self._known(key, pos) if pos else (self._new(key), NOTHING)
+        connection.told = {n: t for n, t in connection.told.items() if n >= told.number}
+        connection.turn = next(self._turns)
         self._connections.move_to_end(key)
-        return told
+        return Turn(key, connection.turn, told)
+
+    def is_over(self, turn: Turn) -> bool:
+        """Whether a newer request has taken its place."""
+        connection = self._connections.get(turn.key)
+        return connection is not None and connection.turn != turn.number
 
     def next_number(self, key: ConnectionKey) -> int:
         """The number of the next answer: never the same twice."""
-        connection = self._connections.get(key)
-        if connection is None:
-            of_device = [other for other in self._connections if other[:2] == key[:2]]
-            for oldest in of_device[: max(0, len(of_device) + 1 - CONNECTIONS_PER_DEVICE)]:
-                del self._connections[oldest]
-            connection = self._connections[key] = _Connection()
+        connection = self._connections.get(key) or self._new(key)
         connection.last += 1
         return connection.last
 
-    def tell(self, key: ConnectionKey, before: Told, told: Told) -> None:
-        """This is being told now; if it gets lost, the client comes back with `before`."""
-        connection = self._connections.setdefault(key, _Connection())
+    def tell(self, turn: Turn, told: Told) -> None:
+        """This is being told now; if it gets lost, the client comes back with `turn.told`."""
+        connection = self._connections.get(turn.key) or self._new(turn.key)
+        before = turn.told
         kept = {before.number: before} if before.number else {}
         connection.told = {**kept, told.number: told}
         connection.last = max(connection.last, told.number)
-        self._connections.move_to_end(key)
+        self._connections.move_to_end(turn.key)
+
+    def _known(self, key: ConnectionKey, pos: str) -> tuple[_Connection, Told]:
+        connection = self._connections.get(key)
+        told = None if connection is None else connection.told.get(_number(pos))
+        if connection is None or told is None or told.pos != pos:
+            raise UnknownPos("This `pos` is unknown: start again without one")
+        return connection, told
+
+    def _new(self, key: ConnectionKey) -> _Connection:
+        """In the place of the one of that name, if there is one."""
+        self._connections.pop(key, None)
+        of_device = [other for other in self._connections if other[:2] == key[:2]]
+        for oldest in of_device[: max(0, len(of_device) + 1 - CONNECTIONS_PER_DEVICE)]:
+            del self._connections[oldest]
+        connection = self._connections[key] = _Connection()
         while len(self._connections) > self._capacity:
             self._connections.popitem(last=False)
+        return connection
 
 
 def _number(pos: str) -> int:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from homeserver.protocol.filters import EVERYTHING
 from homeserver.stream.live_users import LiveUser, LiveUsers
 from homeserver.stream.notifier import Notifier
-from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told
+from homeserver.stream.sliding.connections import ConnectionKey, Connections, Told, Turn, UnknownPos
 from homeserver.stream.sliding.extensions import RoomExtensions, Scope
 from homeserver.stream.sliding.listings import Listings
 from homeserver.stream.sliding.lists import (
@@ -74,26 +74,29 @@ class SlidingSync:
 
     async def answer(self, caller: Caller, body: SlidingSyncBody, patience: float) -> bytes:
         """The response's JSON; waits up to `patience` seconds for news. Raises UnknownPos."""
-        told = self.connections.told(_key(caller, body), caller.pos)
-        if told.position == 0:
+        turn = self.connections.begin(_key(caller, body), caller.pos)
+        if turn.told.position == 0:
             patience = 0
         deadline = asyncio.get_running_loop().time() + patience
         with self._notifier.watch(caller.user_id) as watch:
             found = await long_poll(
                 watch,
                 lambda: self._writer.position,
-                lambda upto: self._read(caller, body, told, upto, always=patience == 0),
+                lambda upto: self._read(caller, body, turn, upto, always=patience == 0),
                 deadline,
             )
         if found is not None:
             return found
-        last = await self._read(caller, body, told, self._writer.position, always=True)
+        last = await self._read(caller, body, turn, self._writer.position, always=True)
         assert last is not None
         return last
 
     async def _read(
-        self, caller: Caller, body: SlidingSyncBody, told: Told, upto: int, *, always: bool
+        self, caller: Caller, body: SlidingSyncBody, turn: Turn, upto: int, *, always: bool
     ) -> bytes | None:
+        if self.connections.is_over(turn):
+            return _nothing_for(turn)
+        told = turn.told
         # The same question as before: only what happened since can be new.
         asked_before = told.body == body
         if asked_before and not always and not self._may_have_news(caller, told):
@@ -118,14 +121,16 @@ class SlidingSync:
         parts = await self._extension_parts(scope, body.extensions, upto)
         if not (always or encoded or any(part.news for part in parts)):
             return None
+        if self.connections.is_over(turn):
+            return _nothing_for(turn)
         after = Told(
-            number=self.connections.next_number(_key(caller, body)),
+            number=self.connections.next_number(turn.key),
             position=upto,
             rooms=told.rooms.update(told_rooms) if told_rooms else told.rooms,
             shown=frozenset(shown),
             body=body,
         )
-        self.connections.tell(_key(caller, body), told, after)
+        self.connections.tell(turn, after)
         return _response(after.pos, body, lists, encoded, parts)
 
     def _may_have_news(self, caller: Caller, told: Told) -> bool:
@@ -165,6 +170,13 @@ class SlidingSync:
         for extension in self.extensions:
             parts.extend(await extension(scope, asked, upto))
         return parts
+
+
+def _nothing_for(turn: Turn) -> bytes:
+    """For a request whose place a newer one has taken: it leaves the client where it was."""
+    if turn.told.number == 0:
+        raise UnknownPos("A newer request has started this connection again")
+    return _response(turn.told.pos, SlidingSyncBody(), {}, {}, ())
 
 
 def _key(caller: Caller, body: SlidingSyncBody) -> ConnectionKey:
