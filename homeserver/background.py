@@ -9,10 +9,12 @@ from typing import Any
 
 import structlog
 
+from homeserver.backoff import Backoff
 from homeserver.errors import Unavailable
 
 PAUSE_SECONDS = 5.0
-MAX_PAUSE_SECONDS = 3600.0
+BACKOFF = Backoff(5.0, 3600.0)
+"""Seconds after a fault of ours."""
 DATABASE_PATIENCE_SECONDS = 2.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -59,8 +61,8 @@ async def follow(
         except Exception:
             log.exception("a step failed; it is tried again", step=step.__qualname__)
             troubled()
-            await asyncio.sleep(min(PAUSE_SECONDS * 2 ** min(faults, 20), MAX_PAUSE_SECONDS))
             faults += 1
+            await asyncio.sleep(BACKOFF.after(faults))
 
 
 async def end(task: asyncio.Task[None]) -> None:

@@ -36,6 +36,7 @@ TOP = {
 GROUND = {
     *(
         "background",
+        "backoff",
         "clock",
         "config",
         "config_file",

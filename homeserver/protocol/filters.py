@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from homeserver.json_types import JsonObject
+from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.protocol.event_fields import EventFields
 from homeserver.protocol.globs import wildcard_pattern
 
@@ -291,7 +291,7 @@ def _checked(parse: Callable[[], _Parsed]) -> _Parsed:
         return parse()
     except msgspec.ValidationError as error:
         raise FilterError(str(error).replace("$.", "")) from error
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+    except BAD_JSON as error:
         raise FilterError("The filter is not valid JSON") from error
 
 

@@ -6,15 +6,14 @@ ends it. Kept in memory; `changed` is what the federation sender's task writes t
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
+from homeserver.backoff import Backoff
 from homeserver.clock import Clock
 
-FIRST_BACKOFF_MS = 2_000
-MAX_BACKOFF_MS = 6 * 3600 * 1000
+BACKOFF_MS = Backoff(2_000, 6 * 3600 * 1000)
 MAX_OUTAGES = 20_000
 """So many failing servers are remembered: anybody can name servers that there are not."""
 
@@ -31,9 +30,8 @@ class Outage(Struct, frozen=True):
 class Availability:
     """The servers that fail at present."""
 
-    def __init__(self, clock: Clock, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._chance = chance
         self._outages: dict[str, Outage] = {}
         self._changed: set[str] = set()
         self._on_return: list[Callable[[str], None]] = []
@@ -62,11 +60,10 @@ class Availability:
         if old is not None and old.retry_at > now:
             return
         failures = old.failures + 1 if old else 1
-        wait = min(FIRST_BACKOFF_MS * 2 ** min(failures - 1, 30), MAX_BACKOFF_MS)
-        wait = int(wait * (0.8 + 0.4 * self._chance()))  # not all at the same moment
         since = old.failing_since if old else now
+        retry_at = now + int(BACKOFF_MS.after(failures))
         self._outages.pop(destination, None)
-        self._outages[destination] = Outage(destination, since, failures, now + wait)
+        self._outages[destination] = Outage(destination, since, failures, retry_at)
         self._changed.add(destination)
         if len(self._outages) > MAX_OUTAGES:
             forgotten = next(iter(self._outages))  # the one that was asked for the longest ago

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
-from homeserver.json_types import JsonObject
+from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError, encode_lenient
 from homeserver.protocol.signatures import Signer
 from homeserver.protocol.x_matrix import authorization
@@ -39,8 +39,6 @@ Query = Sequence[tuple[str, str]]
 Answer = TypeVar("Answer", bound=Struct)
 
 _FAILURES = (aiohttp.ClientError, OSError, TooMuch)  # a TimeoutError is an OSError
-_decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -121,11 +119,10 @@ class FederationClient:
         async with self.open(call, terms) as response:
             body = await read_at_most(response, terms.max_bytes)
         try:
-            if len(body) < IN_A_THREAD_BYTES:
-                return msgspec.json.decode(body, type=kind)
-            return await asyncio.to_thread(msgspec.json.decode, body, type=kind)
-        except (msgspec.DecodeError, ValueError):
+            answer: Answer = await _decoded(body, kind)
+        except BAD_JSON:
             raise Unreachable(call.destination, "its answer is not what was asked for") from None
+        return answer
 
     async def _json(
         self,
@@ -139,8 +136,8 @@ class FederationClient:
         async with self.open(call, terms) as response:
             body = await read_at_most(response, terms.max_bytes)
         try:
-            answer: Any = await _decoded(body)
-        except ValueError:
+            answer = await _decoded(body, Any)
+        except BAD_JSON:
             raise Unreachable(destination, "its answer is not JSON") from None
         # /v1/send_join and the like of old answer [200, {...}]
         if isinstance(answer, list) and len(answer) == 2 and isinstance(answer[1], dict):
@@ -227,8 +224,8 @@ class FederationClient:
     async def _refuse(self, destination: str, response: aiohttp.ClientResponse) -> None:
         """Raises RemoteRefusal with what the server says."""
         try:
-            body = _decode(await read_at_most(response, MAX_ERROR_BYTES))
-        except (ValueError, TooMuch):
+            body = await _decoded(await read_at_most(response, MAX_ERROR_BYTES), Any)
+        except (*BAD_JSON, TooMuch):
             body = {}
         body = body if isinstance(body, dict) else {}
         refusal = RemoteRefusal(destination, response.status, body)
@@ -273,10 +270,11 @@ def target_url(target: Target, path: str) -> URL:
     return URL(f"https://{host}:{target.port}{path}", encoded=True)
 
 
-async def _decoded(body: bytes) -> Any:
+async def _decoded(body: bytes, kind: Any) -> Any:
+    """JSON of a type. Raises BAD_JSON."""
     if len(body) < IN_A_THREAD_BYTES:
-        return _decode(body)
-    return await asyncio.to_thread(_decode, body)
+        return msgspec.json.decode(body, type=kind)
+    return await asyncio.to_thread(msgspec.json.decode, body, type=kind)
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import aiohttp
 import msgspec
 
+from homeserver.json_types import BAD_JSON
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.identifiers import is_server_name
 from homeserver.remote.guarded_client import TooMuch, read_at_most
@@ -83,7 +84,7 @@ class WellKnown:
         except (aiohttp.ClientError, OSError):
             if old is not None and failures <= GRACE_FAILURES:
                 delegated = old.delegated
-        except (TooMuch, _Invalid, ValueError):
+        except (TooMuch, _Invalid, *BAD_JSON):
             pass  # it says that it doesn't delegate
         self._entries.put(host, _Entry(delegated, self._monotonic() + seconds, failures))
         return delegated

@@ -17,6 +17,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
+from homeserver.backoff import Backoff
 from homeserver.clock import Clock
 from homeserver.errors import (
     Forbidden,
@@ -40,7 +41,8 @@ from homeserver.stream.stored_event import StoredEvent
 MAX_DELAY_MS = 24 * 3600 * 1000
 MAX_PER_USER = 100
 RETRY_SECONDS = 5.0
-MAX_RETRY_SECONDS = 3600.0
+BACKOFF_SECONDS = Backoff(5.0, 3600.0)
+"""After a fault of ours."""
 STATUS = "org.matrix.msc4140"
 
 log = structlog.get_logger()
@@ -281,9 +283,8 @@ class DelayedEvents:
         except Exception:
             # A fault of ours: it is tried again, less and less often.
             log.exception("sending a delayed event failed", room_id=room_id)
-            seconds = RETRY_SECONDS * 2 ** min(waiting.failures, 20)
             waiting.failures += 1
-            self._set_timer(waiting, min(seconds, MAX_RETRY_SECONDS))
+            self._set_timer(waiting, BACKOFF_SECONDS.after(waiting.failures))
 
     async def _send(self, waiting: _Waiting) -> None:
         waiting.is_ending = True

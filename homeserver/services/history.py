@@ -237,6 +237,8 @@ class History:
     async def _fill_around(self, reader: Reader, ts: int) -> None:
         """Fetch older history as long as the first event after the time has a gap before it."""
         for _ in range(FILLS):
+            if reader.room.history_from == LOWEST_ORDER:
+                return  # there is no gap in this room
             async with self._reading.database.connection() as connection:
                 after = await timeline_store.closest_to(
                     connection, reader.room.number, ts, backwards=False, beyond=0, limit=1

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from homeserver.backoff import Backoff
 from homeserver.errors import MatrixError
 from homeserver.store import partial_rooms as partial_store
 from homeserver.store.database import Database
@@ -27,8 +28,7 @@ from homeserver.stream.take_in import RoomGone
 
 AT_ONCE = 8
 SERVERS_A_ROUND = 10
-FIRST_PAUSE_SECONDS = 2.0
-LONGEST_PAUSE_SECONDS = 900.0
+BACKOFF_SECONDS = Backoff(2.0, 900.0)
 
 log = structlog.get_logger(__name__)
 
@@ -102,10 +102,8 @@ class Resync:
                 log.info("room not completed", room_id=room_id, reason=str(error))
             except Exception:  # whatever it is, the room must not stay as it is for ever
                 log.exception("room not completed", room_id=room_id)
-            await asyncio.sleep(
-                min(FIRST_PAUSE_SECONDS * 2 ** min(turn, 20), LONGEST_PAUSE_SECONDS)
-            )
             turn += 1
+            await asyncio.sleep(BACKOFF_SECONDS.after(turn))
 
     async def _round(self, room_id: str, turn: int) -> bool:
         """Ask some of the servers; is there nothing more to do?"""

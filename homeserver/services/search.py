@@ -6,7 +6,6 @@ client-server-api#server-side-search
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import replace
 
 from homeserver.errors import InvalidParam
-from homeserver.json_types import JsonObject
+from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.protocol.filters import EventMatcher, RoomEventFilter, compile_event_filter
 from homeserver.protocol.search_terms import highlights, query_terms
 from homeserver.requester import Requester
@@ -338,7 +337,7 @@ def _decoded(token: str | None) -> NextBatch:
         return NextBatch()
     try:
         batch = msgspec.json.decode(base64.urlsafe_b64decode(token), type=NextBatch)
-    except (binascii.Error, ValueError, msgspec.DecodeError):
+    except BAD_JSON:
         batch = NextBatch()
     if not (0 < batch.number < 2**62 and abs(batch.origin_server_ts) < 2**62):
         raise InvalidParam("This is not a token that this server gave you")

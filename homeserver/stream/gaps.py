@@ -17,7 +17,7 @@ from immutables import Map
 from msgspec import Raw, Struct
 
 from homeserver.errors import MatrixError
-from homeserver.json_types import JsonObject
+from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.protocol.events import Event
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.store import events as event_store
@@ -255,7 +255,7 @@ def _by_depth(pdus: Sequence[Raw]) -> list[int]:
     def depth(place: int) -> int:
         try:
             return _depth_of(pdus[place]).depth
-        except msgspec.DecodeError:
+        except BAD_JSON:
             return 0
 
     return sorted(range(len(pdus)), key=depth)

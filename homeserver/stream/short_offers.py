@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from homeserver.json_types import BAD_JSON
 from homeserver.protocol.events import Event
 from homeserver.protocol.identifiers import is_server_name, server_name_of
 from homeserver.stream.memberships import MEMBER
@@ -92,7 +93,7 @@ def _looked_at(pdus: Iterable[Raw]) -> list[tuple[Raw, _Pdu]]:
     for raw in pdus:
         try:
             found.append((raw, _decode(raw)))
-        except msgspec.DecodeError:
+        except BAD_JSON:
             continue  # it would not be taken anyway
     return found
 

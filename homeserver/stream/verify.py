@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import Raw, Struct, field
 
+from homeserver.json_types import BAD_JSON
 from homeserver.protocol.events import Event, parse_event
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import RoomVersion
@@ -106,11 +107,11 @@ def _note(
 def parse(pdu: Any, rules: RoomVersion, *, is_history: bool = False) -> Event | None:
     """Checks 1 and 3: the event, redacted if its content hash is wrong, or None."""
     try:
-        if type(pdu) is Raw:
-            pdu = msgspec.json.decode(pdu)
-        event = parse_event(pdu, rules, is_history=is_history)
-    except msgspec.DecodeError:
+        decoded = msgspec.json.decode(pdu) if type(pdu) is Raw else pdu
+    except BAD_JSON:
         return None
+    try:
+        event = parse_event(decoded, rules, is_history=is_history)
     except Rejected as rejected:
         log.info("dropped", reason=rejected.reason)
         return None
@@ -118,6 +119,6 @@ def parse(pdu: Any, rules: RoomVersion, *, is_history: bool = False) -> Event | 
     if "\0" in event.type or "\0" in (event.state_key or ""):
         return None
     # "3. Passes hash checks, otherwise it is redacted before being processed further."
-    if not has_valid_content_hash(pdu, rules):
+    if not has_valid_content_hash(decoded, rules):
         return event.redacted()
     return event

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.backoff import Backoff
 from homeserver.json_types import JsonObject
 from homeserver.services import resync
 from homeserver.stream import catch_up, whole_rooms
@@ -346,7 +347,7 @@ async def test_another_server_is_asked_if_the_first_does_not_know(
 async def test_who_does_not_tell_is_asked_again(
     server: RunningServer, room: PartialRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resync, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(resync, "BACKOFF_SECONDS", Backoff(0.05, 1.0))
     alice = await server.user("alice")
     room.peer.answer("GET", f"{V1}/state_ids/", {"pdu_ids": "none"})
     await join(alice, room)

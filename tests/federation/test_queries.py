@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
+from aiohttp import web
 
 from tests.federation.conftest import StartServers
 from tests.federation.test_receiving import joined_room
@@ -27,6 +28,19 @@ async def test_profiles_and_aliases_of_other_servers(start_servers: StartServers
     room_id = await alice.create_room(preset="public_chat", room_alias_name="hall")
     await bob.join("#hall:one.test")
     assert room_id in (await bob.get("/joined_rooms"))["joined_rooms"]
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"displayname": "\xff"}', b"[]", b""])
+async def test_an_answer_that_cannot_be_read_is_no_answer(
+    server: RunningServer, peer: Peer, body: bytes
+) -> None:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body)
+
+    peer.answer("GET", f"{V1}/query/profile", answer)
+    alice = await server.user("alice")
+    refused = await refusal(alice.get(f"/profile/@bob:{peer.server_name}"))
+    assert refused.status == 502
 
 
 async def test_the_public_rooms_of_another_server(start_servers: StartServers) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver import background
+from homeserver.backoff import Backoff
 from homeserver.protocol.app_services import AppService
 from homeserver.services.app_services import feed
 from homeserver.services.app_services.device_lists import DeviceListsOfServices
@@ -196,7 +197,7 @@ async def test_a_fault_of_ours_loses_nothing(
 ) -> None:
     alice, _, room_id = await encrypted_room(server)
     await service.wait_until(lambda: lists(service, "changed"))
-    monkeypatch.setattr(background, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(background, "BACKOFF", Backoff(0.05, 1.0))
     complete, faults = DeviceListsOfServices.complete, iter([KeyError("a"), OSError("b")])
 
     async def complete_at_third(
@@ -237,8 +238,7 @@ async def test_everything_comes_once_whatever_happens(
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    monkeypatch.setattr(feed, "FIRST_BACKOFF_SECONDS", 0.05)
-    monkeypatch.setattr(feed, "MAX_BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr(feed, "BACKOFF_SECONDS", Backoff(0.05, 0.2))
     chance = random.Random(seed)
     alice, member, room_id = await encrypted_room(server)
     await member.put("/devices/PHONE", {})

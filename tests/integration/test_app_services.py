@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver.backoff import Backoff
 from homeserver.services.app_services import client as client_of_services
 from homeserver.services.app_services import feed
 from tests.conftest import StartServer
@@ -166,7 +167,7 @@ async def test_a_hostile_one_delays_nobody_else(
     trouble: str,
 ) -> None:
     monkeypatch.setattr(client_of_services, "TRANSACTION_SECONDS", 0.3)
-    monkeypatch.setattr(feed, "FIRST_BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr(feed, "BACKOFF_SECONDS", Backoff(0.2, 600.0))
     other = AppServiceServer()
     await other.start()
     rooms = {"rooms": [{"exclusive": False, "regex": "!.*"}]}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.backoff import Backoff
 from homeserver.json_types import JsonObject
 from homeserver.services import delayed_events
 from homeserver.services.delayed_events import DelayedEvents
@@ -227,7 +228,7 @@ async def test_a_fault_of_ours_is_not_the_end_of_a_delayed_event(
 ) -> None:
     alice = await server.user("alice")
     room_id = await alice.create_room()
-    monkeypatch.setattr(delayed_events, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(delayed_events, "BACKOFF_SECONDS", Backoff(0.05, 1.0))
     send, faults = DelayedEvents._send_event, iter([KeyError("a"), OSError("b")])
 
     async def send_at_third(self: DelayedEvents, event: DelayedEvent) -> None:

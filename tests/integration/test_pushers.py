@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver import background
+from homeserver.backoff import Backoff
 from homeserver.json_types import JsonObject
 from homeserver.services.push import gateways, pusher, pushers
 from homeserver.services.push import parts as push_parts
@@ -285,8 +286,7 @@ async def test_a_slow_gateway_is_given_up_and_delays_nobody_else(
     start_server: StartServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(push_parts, "GATEWAY_SECONDS", 0.6)
-    monkeypatch.setattr(gateways, "FIRST_BACKOFF_MS", 200)
-    monkeypatch.setattr(gateways, "MAX_BACKOFF_MS", 400)
+    monkeypatch.setattr(gateways, "BACKOFF_MS", Backoff(200, 400))
     server = await start_server(push={"require_https": False})
     alice, bob, room_id = await two_in_a_room(server)
     carol = await server.user("carol")
@@ -311,8 +311,8 @@ async def test_a_slow_gateway_is_given_up_and_delays_nobody_else(
 async def test_what_a_gateway_refuses_of_one_delays_nobody_else(
     server: RunningServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateways, "FIRST_BACKOFF_MS", 600_000)
-    monkeypatch.setattr(pusher, "FIRST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(gateways, "BACKOFF_MS", Backoff(600_000, 600_000))
+    monkeypatch.setattr(pusher, "REFUSED_SECONDS", Backoff(0.2, 1.0))
     alice, bob, room_id = await two_in_a_room(server)
     carol = await server.user("carol")
     await carol.join(room_id)
@@ -330,7 +330,7 @@ async def test_what_a_gateway_refuses_of_one_delays_nobody_else(
 async def test_a_fault_of_ours_loses_no_notification(
     server: RunningServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(background, "BACKOFF", Backoff(0.05, 1.0))
     details, faults = PushedEvents.details, iter([KeyError("a"), OSError("b")])
 
     async def details_at_third(self: PushedEvents, user_id: str, pending: Pending) -> Any:

@@ -87,5 +87,6 @@ def test_small_rooms_and_shortened_ones_stay_as_they_are() -> None:
 
 
 def test_what_is_no_pdu_is_left_out() -> None:
-    short = shortened(offer(Raw(b'"nothing"'), Raw(b'{"type": 5}')), "one.test")
+    nothing = (b'"nothing"', b'{"type": 5}', b'{"type": "\xff"}', b'{"a":' + b"[" * 100_000)
+    short = shortened(offer(*map(Raw, nothing)), "one.test")
     assert short is not None and users(short.state)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from homeserver.json_types import JsonObject
+from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.protocol.app_services import AppService
 from homeserver.remote.guarded_client import TooMuch, read_at_most
 
@@ -94,7 +94,7 @@ class AppServiceClient:
             return msgspec.json.decode(
                 await self._request(service, "GET", f"/thirdparty/{path}", query=query)
             )
-        except (AppServiceFailed, msgspec.DecodeError, UnicodeDecodeError):
+        except (AppServiceFailed, *BAD_JSON):
             return None
 
     async def _exists(self, service: AppService, path: str) -> bool:

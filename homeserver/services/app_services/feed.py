@@ -12,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 
@@ -21,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from homeserver import background
+from homeserver.backoff import Backoff
 from homeserver.errors import Unavailable
 from homeserver.protocol.app_services import AppService
 from homeserver.services.app_services.client import AppServiceClient, AppServiceFailed
@@ -32,8 +32,7 @@ from homeserver.store.app_services import FeedRow
 from homeserver.store.database import Database
 
 BETWEEN_TRANSACTIONS_SECONDS = 0.05
-FIRST_BACKOFF_SECONDS = 1.0
-MAX_BACKOFF_SECONDS = 600.0
+BACKOFF_SECONDS = Backoff(1.0, 600.0)
 FINISH_SECONDS = 5.0
 
 log = structlog.get_logger()
@@ -199,7 +198,6 @@ class Feed:
             return
 
     async def _back_off(self, failed: AppServiceFailed) -> None:
-        wait = min(FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 20), MAX_BACKOFF_SECONDS)
         self._failures += 1
         log.info(
             "an application service failed",
@@ -207,7 +205,7 @@ class Feed:
             reason=str(failed),
             failures=self._failures,
         )
-        await asyncio.sleep(wait * (0.8 + 0.4 * random.random()))  # noqa: S311
+        await asyncio.sleep(BACKOFF_SECONDS.after(self._failures))
 
     async def _next_batch(self) -> Batch:
         if not self._behind:

@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from msgspec import Struct
 
+from homeserver.backoff import Backoff
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError, encode_lenient
-from homeserver.remote.availability import FIRST_BACKOFF_MS, Availability
+from homeserver.remote.availability import Availability
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.remote.errors import RemoteRefusal
 from homeserver.services.federation_sender.passing_edus import PassingEdus
@@ -33,7 +34,7 @@ AGAIN_SECONDS = 5.0
 """After a failure of ours, not theirs."""
 MAX_WAITING = 500
 """Events that wait in memory; a destination with more is behind."""
-MAX_REFUSED_MS = 3600 * 1000
+REFUSED_MS = Backoff(2_000, 3600 * 1000)
 MAX_INTRODUCTIONS = 1000
 INTRODUCTIONS_AT_ONCE = 5
 """Users whose devices are told in one transaction."""
@@ -187,9 +188,8 @@ class Destination:
     def _failed(self, error: MatrixError) -> None:
         """A server that answers but takes no transactions may still be asked for other things."""
         if isinstance(error, RemoteRefusal) and not error.is_trouble:
-            wait = FIRST_BACKOFF_MS * 2 ** min(self._refusals, 30)
             self._refusals += 1
-            self._refused_until = self._means.clock() + min(wait, MAX_REFUSED_MS)
+            self._refused_until = self._means.clock() + int(REFUSED_MS.after(self._refusals))
         else:
             self._means.availability.failed(self.name)
 

@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Struct, field
 from yarl import URL
 
+from homeserver.json_types import BAD_JSON
+
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
@@ -69,7 +71,7 @@ def add_oembed(page: Page, body: bytes, url: URL) -> None:
     """Fill in what an oEmbed answer (JSON) knows and the page didn't say. (oembed.com)"""
     try:
         answer: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except BAD_JSON:
         return
     if not isinstance(answer, dict):
         return

@@ -10,7 +10,6 @@ refuse delays that user's pusher only.
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -20,13 +19,13 @@ import msgspec
 import structlog
 from msgspec import Struct, field
 
+from homeserver.backoff import Backoff
 from homeserver.clock import Clock
-from homeserver.json_types import JsonObject
+from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.remote.guarded_client import TooMuch, read_at_most
 
 MAX_ANSWER_BYTES = 64 * 1024
-FIRST_BACKOFF_MS = 1_000
-MAX_BACKOFF_MS = 3600 * 1000
+BACKOFF_MS = Backoff(1_000, 3600 * 1000)
 REMEMBERED = 10_000
 OVERLOADED = (408, 429)
 CONNECTIONS = 1000
@@ -126,9 +125,8 @@ class Gateways:
         now = self._clock()
         if outage.retry_at > now:
             return  # several requests were under way when it failed first
-        wait = min(FIRST_BACKOFF_MS * 2 ** min(outage.failures, 20), MAX_BACKOFF_MS)
         outage.failures += 1
-        outage.retry_at = now + int(wait * (0.8 + 0.4 * random.random()))  # noqa: S311
+        outage.retry_at = now + int(BACKOFF_MS.after(outage.failures))
         log.info("push gateway failed", host=host, reason=reason, failures=outage.failures)
 
 
@@ -141,7 +139,7 @@ def _rejected(answer: bytes) -> frozenset[str]:
     """ "A list of all pushkeys given in the notification request that are not valid." """
     try:
         decoded = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except BAD_JSON:
         raise GatewayFailed("the answer is no JSON") from None
     rejected = decoded.get("rejected") if isinstance(decoded, dict) else None
     if not isinstance(rejected, list):

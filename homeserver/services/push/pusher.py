@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from homeserver import background
+from homeserver.backoff import Backoff
 from homeserver.json_types import JsonObject
 from homeserver.protocol.pushers import NO_BADGE, PushedEvent, PushTarget, notification
 from homeserver.services.push.badges import Badges
@@ -24,8 +25,7 @@ from homeserver.store.pushers import PusherRow
 
 MAX_QUEUE = 100
 FINISH_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 1.0
-MAX_PAUSE_SECONDS = 3600.0
+REFUSED_SECONDS = Backoff(1.0, 3600.0)
 
 log = structlog.get_logger()
 
@@ -187,10 +187,9 @@ class Pusher:
 
     async def _pause(self) -> None:
         """Longer each time: what is refused once is likely to be refused again."""
-        wait = min(FIRST_PAUSE_SECONDS * 2 ** min(self._refusals, 20), MAX_PAUSE_SECONDS)
         self._refusals += 1
         log.info("a push gateway refuses a pusher", app_id=self.row.app_id, times=self._refusals)
-        await asyncio.sleep(wait)
+        await asyncio.sleep(REFUSED_SECONDS.after(self._refusals))
 
     def _move(self, position: int) -> None:
         if position > self.position:
