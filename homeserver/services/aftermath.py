@@ -14,13 +14,13 @@ import structlog
 from msgspec.structs import replace
 
 from homeserver.errors import MatrixError
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store import guests as guest_store
 from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import Change, EventChange, MembershipChange
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.memberships import MEMBER
 
 GUEST_ACCESS = ("m.room.guest_access", "")
 RETRY_SECONDS = 5.0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import structlog
 
 from homeserver.errors import MatrixError
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store import account_data, profiles
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 
-MEMBER = "m.room.member"
 PRESENT = {"join", "invite", "knock"}
 
 log = structlog.get_logger()

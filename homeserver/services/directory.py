@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound, UnknownError
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import CANONICAL_ALIAS
 from homeserver.remote.directory import RemoteDirectory
 from homeserver.requester import Requester
 from homeserver.store import aliases as alias_store
@@ -27,7 +28,6 @@ from homeserver.stream.drafts import Draft
 from homeserver.stream.room_power import room_power, state_event
 from homeserver.stream.summaries import published_room
 
-CANONICAL_ALIAS = "m.room.canonical_alias"
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 100
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from homeserver.errors import Forbidden, MissingParam, NotFound
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.filters import EventMatcher
 from homeserver.requester import Requester
 from homeserver.store import backward_extremities as gap_store
@@ -21,7 +22,7 @@ from homeserver.stream.reading.pages import Asked
 from homeserver.stream.reading.places import place_of, place_token
 from homeserver.stream.reading.readers import Reader
 from homeserver.stream.reading.rooms import NO_EVENT, Reading
-from homeserver.stream.sections.room_state import MEMBER, Shown, without_other_members
+from homeserver.stream.sections.room_state import Shown, without_other_members
 from homeserver.stream.sections.timeline import matching, order_of
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import encode, json_object

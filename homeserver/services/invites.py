@@ -14,6 +14,7 @@ from homeserver.errors import (
     NotFound,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event, add_signature
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
@@ -21,7 +22,6 @@ from homeserver.store import accounts as account_store
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.inbound import Inbound
-from homeserver.stream.memberships import MEMBER
 from homeserver.stream.stripped_state import stripped_from_pdus
 from homeserver.stream.verify import parse
 

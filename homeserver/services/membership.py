@@ -20,6 +20,7 @@ from homeserver.errors import (
     UnknownError,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.identifiers import is_user_id, server_name_of
 from homeserver.requester import Requester
 from homeserver.store import profiles as profile_store
@@ -33,7 +34,6 @@ from homeserver.stream.restricted_joins import RestrictedJoins
 from homeserver.stream.room_power import state_event
 from homeserver.stream.stored_event import StoredEvent
 
-MEMBER = "m.room.member"
 MEMBERSHIPS = frozenset(("join", "leave", "invite", "ban", "knock"))
 
 

@@ -15,13 +15,13 @@ import structlog
 
 from homeserver.errors import BadJson, InvalidParam, MatrixError, NotFound
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.identifiers import localpart_of, server_name_of
 from homeserver.store import accounts as account_store
 from homeserver.store import profiles as profile_store
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
-from homeserver.stream.memberships import MEMBER
 
 log = structlog.get_logger(__name__)
 

@@ -25,6 +25,7 @@ from homeserver.errors import (
 )
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event, sign_pdu, with_signatures
 from homeserver.protocol.identifiers import is_server_name, server_name_of
 from homeserver.protocol.rejection import Rejected
@@ -37,7 +38,7 @@ from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 from homeserver.stream.inbound import Inbound
-from homeserver.stream.memberships import MEMBER, member_content
+from homeserver.stream.memberships import member_content
 from homeserver.stream.outside_memberships import as_left
 from homeserver.stream.short_offers import Offer
 from homeserver.stream.stripped_state import stripped_from_pdus

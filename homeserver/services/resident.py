@@ -18,6 +18,7 @@ from homeserver.errors import (
     UnableToGrantJoin,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event, add_signature
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.signatures import Signer
@@ -26,7 +27,6 @@ from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom, State
-from homeserver.stream.memberships import MEMBER
 from homeserver.stream.restricted_joins import RestrictedJoins
 from homeserver.stream.serve_pdus import auth_chain_ids, served_by_ids
 from homeserver.stream.stored_event import StoredEvent

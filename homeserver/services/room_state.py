@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from homeserver.errors import Forbidden, NotFound
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.requester import Requester
 from homeserver.stream.live_room import State
 from homeserver.stream.reading.places import moment_of
@@ -17,8 +18,6 @@ from homeserver.stream.reading.rooms import Reading
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import encode
 from homeserver.stream.whole_rooms import WholeRooms
-
-MEMBER = "m.room.member"
 
 
 class MembersRequest(Struct, frozen=True):

@@ -14,6 +14,7 @@ from homeserver.clock import Clock
 from homeserver.config import Config
 from homeserver.errors import CannotLeaveServerNoticeRoom, MatrixError, NotFound
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store import account_data as account_data_store
 from homeserver.store import accounts as account_store
 from homeserver.store import server_notices as notice_store
@@ -26,7 +27,6 @@ from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.room_creation import CreateRoom, room_drafts
 from homeserver.stream.stored_event import StoredEvent
 
-MEMBER = "m.room.member"
 TAG = "m.server_notice"
 TAGS = "m.tag"
 READ_ONLY: JsonObject = {"users_default": -10}

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from homeserver.errors import BadJson, Forbidden, MatrixError, NotFound
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event, sign_pdu
 from homeserver.protocol.identifiers import is_room_id, is_user_id, server_name_of
 from homeserver.remote.client import FederationClient, Terms, path_to
@@ -26,7 +27,6 @@ from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 from homeserver.stream.inbound import Inbound
 from homeserver.stream.live_room import LiveRoom
-from homeserver.stream.memberships import MEMBER
 from homeserver.stream.room_power import state_event
 
 V1 = "/_matrix/federation/v1"

@@ -20,6 +20,7 @@ from homeserver.errors import (
     UnsupportedRoomVersion,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import CANONICAL_ALIAS, MEMBER, TOMBSTONE
 from homeserver.protocol.identifiers import is_user_id
 from homeserver.protocol.power_levels import PowerLevels, creators_of, read_level
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
@@ -34,13 +35,11 @@ from homeserver.stream.changes import Change, DirectoryChange
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
 from homeserver.stream.live_room import LiveRoom
-from homeserver.stream.memberships import MEMBER, member_content
+from homeserver.stream.memberships import member_content
 from homeserver.stream.room_power import room_power
 from homeserver.stream.stored_event import StoredEvent
 
 POWER_LEVELS = "m.room.power_levels"
-TOMBSTONE = "m.room.tombstone"
-CANONICAL_ALIAS = "m.room.canonical_alias"
 CARRIED_OVER = frozenset(
     (
         "m.room.server_acl",

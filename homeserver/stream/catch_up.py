@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 
 from homeserver.errors import Unavailable
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY
 from homeserver.store.events import Flag, KnownEvent
@@ -17,7 +18,6 @@ from homeserver.stream.gaps import Gaps
 from homeserver.stream.group_states import group_after
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.receive import Receiver, in_order
 from homeserver.stream.take_in import RoomGone

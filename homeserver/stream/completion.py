@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable
 from homeserver.protocol.auth_rules import check_event
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.rejection import Rejected
 from homeserver.store import events as event_store
@@ -38,7 +39,7 @@ from homeserver.stream.group_states import group_after
 from homeserver.stream.judge import LEFT_OUT, CannotJudge, Judge
 from homeserver.stream.live_room import LiveRoom, State, changed_state, state_difference
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER, learned_memberships
+from homeserver.stream.memberships import learned_memberships
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.take_in import RoomGone

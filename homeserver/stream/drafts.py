@@ -13,6 +13,7 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam, TooLarge, UserSu
 from homeserver.json_types import JsonObject
 from homeserver.protocol.auth_rules import auth_event_keys, check_event
 from homeserver.protocol.canonical_json import CanonicalJsonError
+from homeserver.protocol.event_types import MEMBER, REDACTION
 from homeserver.protocol.events import Event, Template, build_event
 from homeserver.protocol.power_levels import power_levels_of
 from homeserver.protocol.rejection import Rejected
@@ -22,9 +23,8 @@ from homeserver.store.database import Database
 from homeserver.store.state import StateKey
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER
 from homeserver.stream.push_evaluator import parent_of
-from homeserver.stream.redactions import REDACTION, Effect, effect_of
+from homeserver.stream.redactions import Effect, effect_of
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.stripped_state import STRIPPED_KEYS
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from homeserver.errors import BadGateway, Unavailable
 from homeserver.protocol.auth_rules import check_event
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.history_visibility import visibility_of
 from homeserver.protocol.identifiers import server_name_of
@@ -47,7 +48,7 @@ from homeserver.stream.live_room import (
     state_difference,
 )
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
+from homeserver.stream.memberships import MembershipContext, membership_rows
 from homeserver.stream.outliers import passes_auth_events
 from homeserver.stream.receive import in_order
 from homeserver.stream.redactions import Awaited, released

@@ -6,6 +6,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.store.events import ORDER_STEP, EventRow, HeadRow, TransactionRow
 from homeserver.store.state import StateKey
@@ -13,7 +14,7 @@ from homeserver.stream.changes import EventChange, StateChange, bump_position
 from homeserver.stream.drafts import DraftEvents, Transaction
 from homeserver.stream.live_room import Head, LiveRoom, changed_state
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
+from homeserver.stream.memberships import MembershipContext, membership_rows
 from homeserver.stream.push_evaluator import PushEvaluator
 from homeserver.stream.state_groups import next_group
 from homeserver.stream.stored_event import StoredEvent

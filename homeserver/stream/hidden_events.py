@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from homeserver.protocol.event_types import REDACTION
 from homeserver.protocol.events import Event
-from homeserver.stream.redactions import REDACTION, Effect
+from homeserver.stream.redactions import Effect
 
 DUMMY: Final = "org.matrix.dummy_event"
 """Ties forward extremities together (the name is Synapse's, which sends them too)."""

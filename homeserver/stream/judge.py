@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from homeserver.protocol.auth_rules import StateKey, check_auth_events, check_event
+from homeserver.protocol.event_types import MEMBER, REDACTION
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY, is_recommended, policy_server_of
 from homeserver.protocol.power_levels import power_levels_of
@@ -29,8 +30,7 @@ from homeserver.stream.event_sources import (
 from homeserver.stream.group_states import GroupState, GroupStates, group_after
 from homeserver.stream.hidden_events import is_hidden
 from homeserver.stream.live_room import LiveRoom, State, changed_state
-from homeserver.stream.memberships import MEMBER
-from homeserver.stream.redactions import REDACTION, Effect, effect_of
+from homeserver.stream.redactions import Effect, effect_of
 from homeserver.stream.resolve import StateResolver
 from homeserver.stream.stored_event import StoredEvent
 

@@ -8,14 +8,13 @@ from typing import Any
 from msgspec import Struct
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.store.member_events import MemberContent, MemberEvent
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.changes import StateChange
 from homeserver.stream.live_room import LiveRoom
-
-MEMBER = "m.room.member"
 
 
 class MembershipContext(Struct, frozen=True):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from homeserver.protocol.event_types import REDACTION
 from homeserver.protocol.events import Event
 from homeserver.protocol.power_levels import power_levels_of
 from homeserver.store.events import EventRow, Flag
@@ -21,7 +22,6 @@ from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.outliers import passes_auth_events
 from homeserver.stream.redactions import (
     NOTHING,
-    REDACTION,
     Awaited,
     Effect,
     effect_of,

@@ -25,8 +25,6 @@ from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.stored_event import StoredEvent, unplaced_row
 from homeserver.stream.writer import StreamWriter
 
-REDACTION = "m.room.redaction"
-
 
 class Effect(Struct, frozen=True):
     """What a redaction does now. `target`: the event id that it hits, if any.

@@ -13,9 +13,9 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from homeserver.json_types import BAD_JSON
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.protocol.identifiers import is_server_name, server_name_of
-from homeserver.stream.memberships import MEMBER
 
 BIG = 300
 """A state of fewer events is taken in at once."""

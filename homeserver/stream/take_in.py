@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.store.events import ORDER_STEP, EventRow, Flag, HeadRow
 from homeserver.store.rooms import MembershipRow
@@ -21,7 +22,7 @@ from homeserver.stream.group_states import GroupState
 from homeserver.stream.judge import Judged
 from homeserver.stream.live_room import Head, LiveRoom, state_difference
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER, MembershipContext, membership_rows
+from homeserver.stream.memberships import MembershipContext, membership_rows
 from homeserver.stream.push_evaluator import PushJudgement
 from homeserver.stream.redactions import NOTHING, live_placings, released, waiting
 from homeserver.stream.state_groups import alias, group_of_event, resolved_group

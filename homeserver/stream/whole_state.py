@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from homeserver.errors import BadGateway
 from homeserver.protocol.auth_rules import check_event
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.protocol.rejection import Rejected
 from homeserver.remote.client import path_to
@@ -24,7 +25,6 @@ from homeserver.stream.event_sources import CREATE, EventSource
 from homeserver.stream.gaps import CHAIN, V1, Gaps
 from homeserver.stream.live_room import LiveRoom, State
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.memberships import MEMBER
 from homeserver.stream.short_offers import Offer
 
 FEW = 5

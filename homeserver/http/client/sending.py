@@ -14,6 +14,7 @@ from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.invitations import invite, is_remote
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.stream.client_state import require_content
 from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.stored_event import StoredEvent
@@ -21,7 +22,6 @@ from homeserver.stream.transactions import key_of
 
 endpoints = Endpoints()
 
-MEMBER = "m.room.member"
 DELAY = "org.matrix.msc4140.delay"
 WITH_RELATIONS = "org.matrix.msc3912.with_relations"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.presence import UserPresence
 from homeserver.services.app_services.transaction import Move, Waiting
 from homeserver.store.events import ORDER_STEP
@@ -13,7 +14,6 @@ from homeserver.stream.changes import TypingChange
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.stored_event import StoredEvent
 
-MEMBER = "m.room.member"
 _encode = msgspec.json.encode
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.app_services import AppService
+from homeserver.protocol.event_types import MEMBER
 from homeserver.services.app_services.registry import Registry
 from homeserver.store import aliases as alias_store
 from homeserver.store import app_services as feed_store
@@ -20,7 +21,6 @@ from homeserver.store.receipts import ReceiptRow
 from homeserver.stream.changes import Change, DirectoryChange, EventChange, MembershipChange
 from homeserver.stream.live_room import LiveRoom
 
-MEMBER = "m.room.member"
 PRIVATE = "m.read.private"
 REMEMBERED = 20_000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.push_outcomes import HIGHLIGHT, NOTIFY
 from homeserver.protocol.pushers import PushedEvent
 from homeserver.store import notable_events as notable_store
@@ -17,7 +18,6 @@ from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_users import LiveUser
 from homeserver.stream.push_rules import UserPush
 
-MEMBER = "m.room.member"
 PAGE = 50
 
 

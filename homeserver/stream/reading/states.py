@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from homeserver.errors import Forbidden
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Database
 from homeserver.stream.live_room import State
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.reading.readers import NOT_A_MEMBER, Reader
-from homeserver.stream.sections.room_state import MEMBER, StateHistory
+from homeserver.stream.sections.room_state import StateHistory
 from homeserver.stream.stored_event import StoredEvent
 
 

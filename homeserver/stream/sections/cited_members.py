@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store.database import Database
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
-from homeserver.stream.sections.room_state import MEMBER, Shown
+from homeserver.stream.sections.room_state import Shown
 from homeserver.stream.stored_event import StoredEvent
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from msgspec import field
 from msgspec.structs import replace
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
 from homeserver.stream.live_room import LiveRoom
@@ -18,7 +19,7 @@ from homeserver.stream.sections.ephemeral import ephemeral_events
 from homeserver.stream.sections.event_form import event_with_age
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.ready_rooms import ReadyRooms, is_plain
-from homeserver.stream.sections.room_state import MEMBER, Shown, StateHistory, without_other_members
+from homeserver.stream.sections.room_state import Shown, StateHistory, without_other_members
 from homeserver.stream.sections.shared_window import SharedWindow
 from homeserver.stream.sections.summary import summary
 from homeserver.stream.sections.timeline import (

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from immutables import Map
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store import state as state_store
 from homeserver.store.database import Database
 from homeserver.store.events import ORDER_STEP
@@ -18,7 +19,6 @@ from homeserver.store.state import StateKey
 from homeserver.stream.live_room import LiveRoom, State, TimelineEntry, state_difference
 from homeserver.stream.sections.timeline import Timeline, Window
 
-MEMBER = "m.room.member"
 Shown = dict[StateKey, str]
 
 

@@ -17,10 +17,11 @@ from homeserver.protocol.client_events import (
     transaction_id,
     with_unsigned,
 )
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.filters import EventMatcher
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.events import ORDER_STEP
-from homeserver.stream.sections.room_state import MEMBER, Shown
+from homeserver.stream.sections.room_state import Shown
 from homeserver.stream.sections.timeline import Timeline, order_of
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest, encode, json_object

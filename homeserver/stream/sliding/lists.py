@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import TOMBSTONE
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.facts import ListedRoom
 from homeserver.stream.invite_permission import Wanted
@@ -16,7 +17,6 @@ from homeserver.stream.live_users import LiveUser
 from homeserver.stream.sliding.request import Filters, ListRequest, RoomConfig
 
 ENCRYPTION = "m.room.encryption"
-TOMBSTONE = "m.room.tombstone"
 
 
 class Candidate(Struct, frozen=True):

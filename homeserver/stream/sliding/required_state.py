@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store.state import StateKey
 
 ANY = "*"
 ME = "$ME"
 LAZY = "$LAZY"
-MEMBER = "m.room.member"
 
 Required = frozenset[tuple[str, str]]
 

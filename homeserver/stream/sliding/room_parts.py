@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import field
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.store.room_facts import RoomFacts
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.live_room import BEYOND
@@ -17,7 +18,7 @@ from homeserver.stream.sections.summary import heroes
 from homeserver.stream.sections.timeline import order_of, upto_order
 from homeserver.stream.sections.windows import SeenWindow
 from homeserver.stream.sliding.connections import ToldRoom
-from homeserver.stream.sliding.required_state import MEMBER, StateWish
+from homeserver.stream.sliding.required_state import StateWish
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
 

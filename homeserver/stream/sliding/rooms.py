@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.filters import EVERY_ROOM_EVENT
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.facts import ListedRooms
@@ -21,7 +22,7 @@ from homeserver.stream.sections.windows import Windows
 from homeserver.stream.sliding.connections import Told, ToldRoom, state_keys
 from homeserver.stream.sliding.lists import Candidate, stripped_content
 from homeserver.stream.sliding.request import RoomConfig
-from homeserver.stream.sliding.required_state import ANY, MEMBER, StateWish, members_of
+from homeserver.stream.sliding.required_state import ANY, StateWish, members_of
 from homeserver.stream.sliding.room_parts import RoomPart, encode_invite, encode_room
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
