@@ -128,10 +128,12 @@ class DelayedEvents:
         self._add(event)
         try:
             async with self._database.connection() as connection:
-                await delayed_store.put(connection, event)
+                await delayed_store.insert(connection, event)
         except Unavailable:
-            self._take(event.delay_id)
+            self._spawn([event.delay_id])  # it may have been written down all the same
             raise
+        if event.delay_id not in self._waiting:  # overtaken, or sent, before it was written down
+            self._run(self._delete_surely([event.delay_id]))
         return event.delay_id
 
     def _made(
@@ -169,7 +171,7 @@ class DelayedEvents:
         self._take(delay_id)
         self._add(event)
         async with self._database.connection() as connection:
-            await delayed_store.put(connection, event)
+            await delayed_store.restart(connection, delay_id, event.running_since)
 
     async def cancel(self, delay_id: str) -> None:
         """It is never sent. Raises NotFound."""

@@ -36,13 +36,12 @@ _COLUMNS = (
 )
 
 
-async def put(connection: Connection, event: DelayedEvent) -> None:
-    """Keep an event, or note that its time runs anew."""
+async def insert(connection: Connection, event: DelayedEvent) -> None:
+    """Keep a new event."""
     await connection.execute(
         f"""
         INSERT INTO delayed_events ({_COLUMNS})
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (delay_id) DO UPDATE SET running_since = excluded.running_since
         """,  # noqa: S608 - constants
         event.delay_id,
         event.user_id,
@@ -55,6 +54,13 @@ async def put(connection: Connection, event: DelayedEvent) -> None:
         event.content,
         event.delay,
         event.running_since,
+    )
+
+
+async def restart(connection: Connection, delay_id: str, running_since: int) -> None:
+    """Its time runs anew, if it hasn't been cancelled."""
+    await connection.execute(
+        "UPDATE delayed_events SET running_since = $2 WHERE delay_id = $1", delay_id, running_since
     )
 
 

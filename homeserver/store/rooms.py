@@ -108,9 +108,12 @@ async def by_numbers(connection: Connection, room_numbers: Iterable[int]) -> lis
 
 
 async def put_memberships(connection: Connection, rows: Sequence[MembershipRow]) -> None:
-    """Set the memberships of (room, user) pairs; the last of equal pairs wins."""
-    last = {(r.room_number, r.user_id): r for r in rows}
-    unique = list(last.values())
+    """Set the memberships of (room, user) pairs, unless they have newer ones.
+
+    Who forgets a room while an invite to it is on its way writes an older row than the invite's.
+    """
+    newest = {(r.room_number, r.user_id): r for r in sorted(rows, key=lambda row: row.position)}
+    unique = list(newest.values())
     await _count_joins(connection, unique)
     await connection.execute(
         """
@@ -126,6 +129,7 @@ async def put_memberships(connection: Connection, rows: Sequence[MembershipRow])
             joined_from = excluded.joined_from, is_local = excluded.is_local,
             forgotten = excluded.forgotten, display_name = excluded.display_name,
             avatar_url = excluded.avatar_url, stripped_state = excluded.stripped_state
+        WHERE memberships.position <= excluded.position
         """,
         [r.room_number for r in unique],
         [r.user_id for r in unique],
@@ -149,9 +153,10 @@ async def _count_joins(connection: Connection, rows: Sequence[MembershipRow]) ->
         WITH steps AS (
             SELECT new.room_number, sum((new.membership = 'join')::int)
                    - sum(coalesce((old.membership = 'join')::int, 0)) AS step
-            FROM unnest($1::bigint[], $2::text[], $3::text[])
-                 AS new (room_number, user_id, membership)
+            FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
+                 AS new (room_number, user_id, membership, position)
             LEFT JOIN memberships old USING (room_number, user_id)
+            WHERE old.position IS NULL OR old.position <= new.position
             GROUP BY new.room_number
         )
         UPDATE rooms SET joined_members = joined_members + step
@@ -160,6 +165,7 @@ async def _count_joins(connection: Connection, rows: Sequence[MembershipRow]) ->
         [r.room_number for r in rows],
         [r.user_id for r in rows],
         [r.membership for r in rows],
+        [r.position for r in rows],
     )
 
 

@@ -214,8 +214,10 @@ class LiveRoom(Struct, eq=False):
                 self.missing[event_id] = min(order, self.missing.get(event_id, order))
 
     def put_member(self, row: MembershipRow) -> None:
-        """Set a user's current membership."""
+        """Set a user's current membership, unless a newer one is known."""
         before = self.members.get(row.user_id)
+        if before is not None and before.position > row.position:
+            return
         if before is not None:
             self._count(before, -1)
         if before is None or before.joined_from != row.joined_from:

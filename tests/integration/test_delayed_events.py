@@ -11,6 +11,8 @@ from homeserver.backoff import Backoff
 from homeserver.json_types import JsonObject
 from homeserver.services import delayed_events
 from homeserver.services.delayed_events import DelayedEvents
+from homeserver.store import delayed_events as delayed_store
+from homeserver.store.database import Connection
 from homeserver.store.delayed_events import DelayedEvent
 from tests.support.client import DEADLINE, Client, Refused, bodies, refusal
 from tests.support.server import RunningServer
@@ -221,6 +223,41 @@ async def count_of_delayed(server: RunningServer) -> int:
     assert server.app is not None
     async with server.app.database.connection() as connection:
         return int(await connection.fetchval("SELECT count(*) FROM delayed_events"))
+
+
+async def test_who_restarts_what_was_just_cancelled_does_not_bring_it_back(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await server.user("alice")
+    delay_id = await send_later(alice, await alice.create_room(), "never", 60_000)
+    restart = delayed_store.restart
+
+    async def cancelled_first(connection: Connection, delay_id: str, since: int) -> None:
+        await delayed_store.delete(connection, [delay_id])
+        await restart(connection, delay_id, since)
+
+    monkeypatch.setattr(delayed_store, "restart", cancelled_first)
+    await alice.post(f"{EVENTS}/{delay_id}", {"action": "restart"})
+    assert await count_of_delayed(server) == 0
+
+
+async def test_what_is_sent_before_it_is_written_down_is_not_left_over(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    insert = delayed_store.insert
+
+    async def slow(connection: Connection, event: DelayedEvent) -> None:
+        await until_sent(alice)
+        await insert(connection, event)
+
+    monkeypatch.setattr(delayed_store, "insert", slow)
+    await send_later(alice, room_id, "at once", 1)
+    async with asyncio.timeout(DEADLINE):
+        while await count_of_delayed(server):  # noqa: ASYNC110 - the server ends it
+            await asyncio.sleep(0.05)
+    assert await texts(alice, room_id) == ["at once"]
 
 
 async def test_a_fault_of_ours_is_not_the_end_of_a_delayed_event(

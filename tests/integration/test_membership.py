@@ -6,8 +6,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from homeserver.json_types import JsonObject
+from homeserver.stream.changes import MembershipChange
 from tests.conftest import StartServer
 from tests.support.client import Client, Refused, refusal, timeline
 from tests.support.server import RunningServer
@@ -192,6 +194,26 @@ async def test_a_device_that_was_away_learns_that_a_forgotten_room_was_left(
     await post(alice, room_id, "forget")
     assert room_id in (await other.sync())["rooms"]["leave"]
     assert "rooms" not in await alice.sync()
+
+
+async def test_forgetting_a_room_takes_back_no_invite_that_was_on_its_way(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await pub(alice, bob)
+    await bob.leave(room_id)
+    assert server.app is not None
+    stream = server.app.stream
+    left = (await stream.users.get(bob.user_id)).rooms[room_id]
+    await alice.invite(room_id, bob.user_id)
+    forgotten = MembershipChange(stream.writer.allocate(), room_id, replace(left, forgotten=True))
+    await stream.writer.append(forgotten)
+    for _ in range(2):
+        assert await membership(alice, room_id, bob.user_id) == "invite"
+        bob.next_batch = None
+        assert list((await bob.sync())["rooms"]["invite"]) == [room_id]
+        await server.restart()
+        alice, bob = server.moved(alice), server.moved(bob)
 
 
 async def test_left_rooms_can_be_forgotten_at_once(start_server: StartServer) -> None:
