@@ -6,7 +6,6 @@ from aiohttp.web import Response
 
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
-from homeserver.http.metrics import CONTENT_TYPE
 from homeserver.http.rate_limits import Limit
 
 health = Endpoints(prefix="", versions=(), resource=Resource.COMMON)
@@ -22,5 +21,8 @@ async def get_health(call: Call) -> Response:
 @metrics.get("/metrics", auth=Auth.NONE, limit=Limit.NONE)
 async def get_metrics(call: Call) -> Response:
     """Prometheus metrics, on listeners with the resource `metrics` (not in the specification)."""
-    exposition = call.parts.metrics.exposition()
-    return Response(body=exposition, headers={"Content-Type": CONTENT_TYPE})
+    # Two megabytes of library, for those servers only that somebody watches.
+    from homeserver.http.exposition import CONTENT_TYPE, exposition
+
+    text = exposition(call.parts.metrics)
+    return Response(body=text, headers={"Content-Type": CONTENT_TYPE})

@@ -189,6 +189,23 @@ def test_no_command_needs_what_it_does_not_use() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_the_server_carries_nothing_that_only_some_use() -> None:
+    code = (
+        "import sys, homeserver.cli as cli; cli._import_frugally(); import homeserver.serve;"
+        "some = {'prometheus_client', 'PIL', 'obstore', 'lxml', 'jinja2', 'aiosmtplib', 'yaml',"
+        " 'homeserver.store.embedded'};"
+        "print(some & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    )
+    assert done.stdout.strip() == "set()"
+
+
 async def test_a_restored_database_gives_out_no_key_twice(
     process: ServerProcess, own_directory: Path
 ) -> None:

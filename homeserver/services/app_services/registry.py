@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import structlog
-import yaml
 
 from homeserver.protocol.app_services import AppService, BadRegistration, parse_registration
 
@@ -76,6 +75,8 @@ class Registry:
         return services
 
     def _read_file(self, path: Path) -> AppService:
+        import yaml  # only who has registrations pays for it
+
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
