@@ -120,9 +120,6 @@ class Config(Section, frozen=True):
     ] = Outgoing()
     media: Annotated[Media, about("Uploaded and fetched files.")] = Media()
     previews: Annotated[Previews, about("Previews of links.")] = Previews()
-    admin_contact: Annotated[
-        str | None, about("How to reach the admin, for users: mailto:admin@example.org.")
-    ] = None
     well_known: Annotated[WellKnown, about("The /.well-known/matrix files.")] = WellKnown()
     server_notices: Annotated[ServerNotices, about("What the server tells its users.")] = (
         ServerNotices()

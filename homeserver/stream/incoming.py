@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -281,8 +282,9 @@ class Incoming:
 
     async def _delete_when_done(self, waiting: Sequence[Waiting]) -> None:
         await asyncio.wait([w.done for w in waiting])
-        async with self._database.connection() as connection:
-            await received_store.delete(connection, [w.event.event_id for w in waiting])
+        with suppress(Unavailable):  # then they are looked at once more after the next start
+            async with self._database.connection() as connection:
+                await received_store.delete(connection, [w.event.event_id for w in waiting])
 
 
 def _outcome(waiting: Waiting) -> str | None:

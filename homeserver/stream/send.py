@@ -99,7 +99,7 @@ class Sender:
             before = room.head, dict(room.pending), dict(room.pending_members)
             try:
                 changes = [self._build(room, draft, None) for draft in drafts]
-            except MatrixError:
+            except BaseException:  # a fault of ours, too: nothing of it will be committed
                 room.head, room.pending, room.pending_members = before
                 raise
             submitted = self._writer.submit(*changes)

@@ -149,7 +149,7 @@ class StreamWriter:
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closing or self._task is None:
-            done.set_exception(Unavailable("The server is shutting down. Try again in a moment."))
+            _refuse(done, Unavailable("The server is shutting down. Try again in a moment."))
             for callback in self._failed:
                 callback(changes)
             return done
@@ -257,7 +257,10 @@ class StreamWriter:
                 submission.done.set_result(None)
         self._in_flight = []
         for callback in self._wake:
-            callback(changes)
+            try:
+                callback(changes)
+            except Exception:  # whatever it is, the others are told all the same
+                log.exception("a follower failed", follower=callback.__qualname__)
 
     def _fail_everything(self, error: Exception) -> None:
         """What was in flight failed; what is queued may be built on it."""
@@ -281,7 +284,7 @@ class StreamWriter:
             if not submission.done.done():
                 answer = Unavailable("The database can't store this now. Try again in a moment.")
                 answer.__cause__ = error
-                submission.done.set_exception(answer)
+                _refuse(submission.done, answer)
 
     async def _connection_with_lock(self) -> tuple[Connection, int]:
         """Raises Unavailable, WriterLockTaken (the old session may still be ending)."""
@@ -324,3 +327,9 @@ class StreamWriter:
             self._fail_everything(Unavailable("The database is away"))
             log.info("the database is back")
             return
+
+
+def _refuse(done: asyncio.Future[None], error: Unavailable) -> None:
+    """Nobody has to wait for it: presence doesn't."""
+    done.set_exception(error)
+    done.exception()

@@ -8,6 +8,8 @@ import pytest
 from aiohttp import web
 
 from homeserver.json_types import JsonObject
+from homeserver.services.federation_sender import sender
+from homeserver.services.federation_sender.destination import Destination, Means
 from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.store import federation_positions as position_store
 from tests.federation.conftest import StartServers
@@ -42,6 +44,36 @@ async def test_messages_go_both_ways(start_servers: StartServers, version: str) 
     await bob.sync_until_event(room_id, event_id)
     event_id = await bob.send(room_id, "hi")
     await alice.sync_until_event(room_id, event_id)
+
+
+async def test_servers_that_know_all_are_forgotten_and_told_more_all_the_same(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, room = await joined_room(server, peer)
+    made: list[str] = []
+    told: list[str] = []
+
+    class Noted(Destination):
+        def __init__(self, name: str, means: Means, position: int) -> None:
+            super().__init__(name, means, position)
+            made.append(name)
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        told.extend(pdu["content"]["body"] for pdu in (await request.json())["pdus"])
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", SEND, take)
+    monkeypatch.setattr(sender, "SAVE_SECONDS", 0.01)
+    monkeypatch.setattr(sender, "MAX_DESTINATIONS", 0)
+    monkeypatch.setattr(sender, "Destination", Noted)
+    await server.restart()
+    alice = server.moved(alice)
+    sent: list[str] = []
+    async with asyncio.timeout(DEADLINE):
+        while len(made) < 3:
+            sent.append(str(len(sent)))
+            await alice.send(room.room_id, sent[-1])
+            await eventually(lambda: told == sent)
 
 
 async def test_state_and_redactions_are_told(start_servers: StartServers) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -14,7 +14,7 @@ from homeserver.store import account_data
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
-from homeserver.stream.changes import AccountDataChange, MembershipChange
+from homeserver.stream.changes import AccountDataChange, Change, MembershipChange
 from homeserver.stream.tables import TABLES, is_one_statement
 from homeserver.stream.writer import StreamWriter
 
@@ -105,3 +105,18 @@ async def test_what_a_lost_connection_leaves_open_is_told_again_when_the_lock_is
             with suppress(Unavailable):
                 await writer.append(change(writer, "b"))
     await writer.append(change(writer, "c"))
+
+
+async def test_a_follower_that_fails_takes_nothing_from_the_others(writer: StreamWriter) -> None:
+    told: list[int] = []
+
+    def fails(changes: Sequence[Change]) -> None:
+        raise KeyError("a fault of ours")
+
+    writer.on_publish(fails)
+    writer.on_publish(lambda changes: told.extend(c.position for c in changes))
+    changes = [change(writer, type_) for type_ in ("a", "b")]
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(writer.submit, changes))
+        await writer.settle()
+    assert told == [one.position for one in changes]

@@ -138,6 +138,11 @@ class Destination:
             await asyncio.gather(self._task, return_exceptions=True)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it has been told everything: then nothing is lost with this object."""
+        return self._task is None and not self._has_something
+
+    @property
     def _has_something(self) -> bool:
         return bool(
             self._waiting

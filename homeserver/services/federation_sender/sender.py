@@ -36,6 +36,8 @@ from homeserver.stream.core import StreamCore
 from homeserver.stream.serve_pdus import served
 
 SAVE_SECONDS = 5.0
+MAX_DESTINATIONS = 20_000
+"""With more of them, those that have been told everything are forgotten."""
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +119,13 @@ class FederationSender:
         async with self._database.transaction() as connection:
             await position_store.save(connection, newest, behind)
         self._saved = (newest, behind)
+
+    def _forget_idle(self) -> None:
+        """Clients can have us tell any server something: only so many stay in memory."""
+        if len(self._destinations) > MAX_DESTINATIONS:
+            self._destinations = {
+                n: one for n, one in self._destinations.items() if not one.is_idle
+            }
 
     def _told_to_senders(self) -> int:
         """The position up to which each destination has heard of what is for it: who is to be
@@ -282,6 +291,7 @@ class FederationSender:
     async def _save_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
+            self._forget_idle()
             try:
                 await self.save()
             except Unavailable as error:
