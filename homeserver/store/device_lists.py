@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -210,6 +210,37 @@ async def servers_sharing_a_room(connection: Connection, user_ids: Iterable[str]
         list(user_ids),
     )
     return [record[0] for record in records]
+
+
+async def joined_since(
+    connection: Connection, positions: Mapping[str, int]
+) -> dict[str, list[str]]:
+    """By server, our users who have joined a room with it since a position of its own."""
+    records = await connection.fetch(
+        """
+        WITH servers AS (
+            SELECT * FROM unnest($1::text[], $2::bigint[]) AS server (name, since)
+        ), joined AS MATERIALIZED (
+            SELECT room_number, user_id, joined_from FROM memberships
+            WHERE is_local AND membership = 'join' AND joined_from > $3
+        )
+        SELECT name, joined.user_id
+        FROM joined JOIN memberships theirs USING (room_number)
+        JOIN servers ON name = substr(theirs.user_id, strpos(theirs.user_id, ':') + 1)
+        WHERE NOT theirs.is_local AND theirs.membership = 'join' AND joined.joined_from > since
+        UNION
+        SELECT name, user_id
+        FROM joined JOIN partial_rooms USING (room_number) JOIN servers ON name = ANY(servers)
+        WHERE complete_from IS NULL AND joined_from > since
+        """,
+        list(positions),
+        list(positions.values()),
+        min(positions.values(), default=0),
+    )
+    found: dict[str, list[str]] = {}
+    for name, user_id in records:
+        found.setdefault(name, []).append(user_id)
+    return found
 
 
 async def users_after(connection: Connection, server_name: str, after: int) -> list[str]:

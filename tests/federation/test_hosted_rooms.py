@@ -18,6 +18,7 @@ from tests.federation.test_receiving import is_shown
 from tests.support.client import Client, bodies, refusal
 from tests.support.encryption import Device
 from tests.support.hosted_room import HostedRoom
+from tests.support.media import eventually
 from tests.support.peer import Peer
 from tests.support.ports import free_ports
 from tests.support.remote_room import RemoteRoom
@@ -197,6 +198,22 @@ async def test_servers_that_a_user_meets_are_told_of_their_devices(
     await phone.put(f"/devices/{phone.device_id}", {"display_name": "Phone"})
     update = await asyncio.wait_for(updates.get(), 10)
     assert (update["device_id"], update["prev_id"]) == (phone.device_id, [told[-1]["stream_id"]])
+
+
+async def test_a_server_that_was_away_is_told_of_the_devices_after_a_restart_too(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice = await server.user("alice")
+    room = HostedRoom(peer)
+    peer.answer("PUT", f"{V1}/send/", {}, status=500)
+    await alice.join(room.room_id)
+    await eventually(lambda: bool(peer.asked(f"{V1}/send/")))
+    await server.restart()
+    peer.url = server.url
+    updates = device_list_updates(peer)
+    await room.send()  # it calls us: it is back
+    update = await asyncio.wait_for(updates.get(), 10)
+    assert (update["user_id"], update["device_id"]) == (alice.user_id, alice.device_id)
 
 
 async def test_a_user_accepts_the_invite_of_a_peer(server: RunningServer, peer: Peer) -> None:

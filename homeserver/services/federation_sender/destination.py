@@ -71,7 +71,7 @@ class Destination:
         self._stored_changes = 0
         self._means = means
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._introductions: dict[str, None] = {}
+        self._introductions: dict[str, int] = {}
         self._refusals = 0
         self._refused_until = 0
         self._task: asyncio.Task[None] | None = None
@@ -85,6 +85,8 @@ class Destination:
         upto = newest if self.behind_from is None else self.behind_from
         if self._waiting:
             upto = min(upto, self._waiting[0][0] - 1)
+        if self._introductions:
+            upto = min(upto, min(self._introductions.values()) - 1)
         return min(upto, self.lists_from) if self.has_stored else upto
 
     def add_event(self, position: int, pdu: bytes) -> None:
@@ -103,13 +105,14 @@ class Destination:
         self._stored_changes += 1
         self.wake()
 
-    def introduce(self, user_id: str) -> None:
-        """Tell it the devices of a user of ours, with whom its users share a room from now on.
+    def introduce(self, user_id: str, position: int) -> None:
+        """Tell it the devices of a user of ours, with whom its users share a room since a position.
 
-        In memory only: its users are told by the join itself that they don't know these devices.
+        After a restart this is found out again from who has joined since (`told_upto`). What is
+        too much isn't told: the join itself says that these devices aren't known.
         """
         if len(self._introductions) < MAX_INTRODUCTIONS:
-            self._introductions[user_id] = None
+            self._introductions.setdefault(user_id, position)
         self.wake()
 
     def catch_up_from(self, position: int) -> None:
@@ -213,13 +216,13 @@ class Destination:
         behind = self.behind_from
         pdus = await self._next_pdus(upto)
         changes = self._stored_changes
-        stored = None
-        if self.has_stored:
-            stored = await self._means.stored.read(self.name, self.lists_from, upto)
-        edus = [] if stored is None else stored.edus
         users = list(self._introductions)[:INTRODUCTIONS_AT_ONCE]
-        if users:
-            edus += (await self._means.stored.introductions(users))[: MAX_EDUS - len(edus)]
+        stored, edus = None, list[JsonObject]()
+        if users:  # first, so that what changes meanwhile comes after it
+            edus += (await self._means.stored.introductions(users))[:MAX_EDUS]
+        elif self.has_stored:
+            stored = await self._means.stored.read(self.name, self.lists_from, upto)
+            edus += stored.edus
         edus += self.passing.take(self._means.clock(), MAX_EDUS - len(edus))
         if pdus or edus:
             await self._put(pdus, edus)

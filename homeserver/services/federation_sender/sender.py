@@ -93,10 +93,14 @@ class FederationSender:
             lagging.update(await to_device_store.destinations(connection))
         for name in lagging - behind.keys():
             behind[name] = position
+        async with self._database.connection() as connection:
+            joined = await device_list_store.joined_since(connection, behind) if behind else {}
         for name, since in behind.items():
             destination = self._destination(name, since)
             if destination is not None:
                 destination.catch_up_from(since)
+                for user_id in joined.get(name, ()):
+                    destination.introduce(user_id, since + 1)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -153,7 +157,7 @@ class FederationSender:
     def _event(self, change: EventChange) -> None:
         for row in change.memberships:
             if row.joined_from == row.position and self._is_ours(row.user_id):
-                self._introduce(row.user_id, change.room_id)
+                self._introduce(row.user_id, change)
         stored = change.stored
         is_for_us_to_tell = self._is_ours(stored.sender) or stored.flags & Flag.RELAYED
         if not change.in_timeline or not is_for_us_to_tell:
@@ -175,21 +179,22 @@ class FederationSender:
             if destination is not None:
                 destination.add_event(change.position, stored.json)
 
-    def _introduce(self, user_id: str, room_id: str) -> None:
+    def _introduce(self, user_id: str, change: EventChange) -> None:
         """ "m.device_list_update EDUs [...] must be sent [...] when that user joins a room which
         contains servers which are not already receiving updates for that user's device list".
 
         Rooms that aren't in memory aren't looked at: a server may be told again.
         """
+        room_id = change.room_id
         user, room = self._users.peek(user_id), self._rooms.peek(room_id)
         if user is None or room is None:
             return
         others = [self._rooms.peek(other) for other in user.joined_rooms() if other != room_id]
         strangers = set(room.joined_servers).difference(*(o.joined_servers for o in others if o))
         for name in strangers:
-            destination = self._destination(name, self._writer.position)
+            destination = self._destination(name, change.position - 1)
             if destination is not None:
-                destination.introduce(user_id)
+                destination.introduce(user_id, change.position)
 
     def _typing_changed(self, change: TypingChange) -> None:
         before = self._typing.get(change.room_id, frozenset())

@@ -5,6 +5,7 @@ server-server-api#device-management, #send-to-device-messaging
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -45,6 +46,7 @@ class StoredEduReader:
         self._database = database
         self._server_name = server_name
         self._tells_names = tells_names
+        self._introducing: dict[Sequence[str], asyncio.Task[list[JsonObject]]] = {}
 
     async def read(self, destination: str, after: int, upto: int) -> StoredEdus:
         """The oldest of them; device lists of the positions `after < position <= upto`."""
@@ -67,8 +69,17 @@ class StoredEduReader:
     async def introductions(self, user_ids: Sequence[str]) -> list[JsonObject]:
         """All devices of users, for a server that was told nothing of them: an EDU for each.
 
-        No `prev_id` says that the other server has nothing that they build on.
+        No `prev_id` says that the other server has nothing that they build on. All servers of a
+        room ask at once when somebody joins: it is read once for them.
         """
+        users = tuple(user_ids)
+        reading = self._introducing.get(users)
+        if reading is None:
+            reading = self._introducing[users] = asyncio.create_task(self._introductions(users))
+            reading.add_done_callback(lambda _: self._introducing.pop(users, None))
+        return await asyncio.shield(reading)
+
+    async def _introductions(self, user_ids: Sequence[str]) -> list[JsonObject]:
         async with self._database.connection() as connection:
             updates = await device_list_store.newest_of_devices(connection, user_ids)
             edus = await self._device_lists(connection, updates)
