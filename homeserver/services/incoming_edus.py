@@ -13,6 +13,7 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_event_id, is_user_id, server_name_of
 from homeserver.protocol.presence import UserPresence
 from homeserver.protocol.push_outcomes import MAIN
+from homeserver.protocol.relations import relation_of
 from homeserver.store import relations as relation_store
 from homeserver.store.database import Database
 from homeserver.store.events import LOWEST_ORDER
@@ -25,6 +26,8 @@ from homeserver.stream.stored_event import StoredEvent
 
 TYPING_SECONDS = 30.0
 LATEST_TS = 2**63 - 1
+MAX_THREADS_AHEAD = 50
+"""Who has receipts for so many threads of a room gets no more for threads that we don't know."""
 
 TakeEdu = Callable[[str, JsonObject], Awaitable[None]]
 """Deals with the content of an EDU from a server (the first argument)."""
@@ -102,12 +105,16 @@ class IncomingEdus:
         ts, thread_id = data.get("ts"), data.get("thread_id", "")
         if type(ts) is not int or not 0 <= ts <= LATEST_TS:
             return
-        if not isinstance(thread_id, str) or len(thread_id) > 255 or "\0" in thread_id:
-            return
-        stored = self._stream.rooms.events.peek(event_ids[0])
-        if not await self._is_thread(room, stored, thread_id):
+        if thread_id not in ("", MAIN) and not is_event_id(thread_id):
             return
         await self._stream.rooms.load_receipts([room])
+        stored = self._stream.rooms.events.peek(event_ids[0])
+        if thread_id not in ("", MAIN):
+            stored = stored or await self._stream.rooms.event(event_ids[0])
+            if stored is not None and stored.event.room_id != room.room_id:
+                return
+            if not await self._may_be_in(room, stored, user_id, thread_id):
+                return
         if thread_id and has_read_unthreaded(room, user_id, "m.read", event_ids[0]):
             return
         order = LOWEST_ORDER if stored is None or stored.order is None else stored.order
@@ -117,12 +124,26 @@ class IncomingEdus:
         )
         await self._stream.writer.append(ReceiptChange(position, room.room_id, row))
 
-    async def _is_thread(self, room: LiveRoom, stored: StoredEvent | None, thread_id: str) -> bool:
-        """Whether a receipt may be for it: otherwise a server could make any number of them."""
-        if thread_id in ("", MAIN) or (stored is not None and stored.thread_root == thread_id):
-            return True
+    async def _may_be_in(
+        self, room: LiveRoom, stored: StoredEvent | None, user_id: str, thread_id: str
+    ) -> bool:
+        """Whether a receipt for an event (None: one that we lack) may be one for this thread.
+
+        The receipt may come before the thread: then it stands for when that comes, but a server
+        can't make any number of them.
+        """
+        if stored is not None:
+            if stored.thread_root == thread_id:
+                return True
+            # The root belongs to its thread too, and what reacts to it.
+            relation = relation_of(stored.event.content)
+            if thread_id not in (stored.event_id, None if relation is None else relation.event_id):
+                return False
         async with self._database.connection() as connection:
-            return await relation_store.is_thread_root(connection, room.number, thread_id)
+            if await relation_store.is_thread_root(connection, room.number, thread_id):
+                return True
+        threads = sum(1 for whose, _, thread in room.receipts or () if whose == user_id and thread)
+        return threads < MAX_THREADS_AHEAD
 
     async def _presence(self, origin: str, content: JsonObject) -> None:
         """server-server-api#presence"""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from homeserver.services import incoming_edus
 from tests.federation.test_receiving import joined_room
 from tests.integration.test_unread_counts import in_thread, read, unread
 from tests.support.client import Client
@@ -35,7 +38,7 @@ async def test_messages_of_another_server_count_and_highlight(
 
 
 async def test_threaded_receipts_are_taken_where_they_say_something(
-    server: RunningServer, peer: Peer
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, room = await joined_room(server, peer)
     root = await alice.send(room.room_id, "root")
@@ -58,5 +61,10 @@ async def test_threaded_receipts_are_taken_where_they_say_something(
     assert await told(reply, "1") == unthreaded
     assert await told(reply, "2", thread_id=root) == unthreaded  # it says no more
     assert await told(second, "3", thread_id="$made-up") == unthreaded
+    assert await told(second, "3b", thread_id="no event id") == unthreaded
     threaded = {second: {"ts": 1, "thread_id": root}}
     assert await told(second, "4", thread_id=root) == unthreaded | threaded
+    ahead = {"$reply": {"ts": 1, "thread_id": "$later"}}
+    assert await told("$reply", "5", thread_id="$later") == unthreaded | threaded | ahead
+    monkeypatch.setattr(incoming_edus, "MAX_THREADS_AHEAD", 2)
+    assert await told("$reply", "6", thread_id="$too-many") == unthreaded | threaded | ahead
