@@ -10,7 +10,12 @@ import structlog
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, Unavailable
 from homeserver.json_types import JsonObject
-from homeserver.protocol.identifiers import is_event_id, is_user_id, server_name_of
+from homeserver.protocol.identifiers import (
+    is_event_id,
+    is_room_id,
+    is_user_id,
+    server_name_of,
+)
 from homeserver.protocol.presence import UserPresence
 from homeserver.protocol.push_outcomes import MAIN
 from homeserver.protocol.relations import relation_of
@@ -73,6 +78,8 @@ class IncomingEdus:
                 raise
             except MatrixError as error:
                 log.info("EDU left out", origin=origin, type=edu_type, reason=error.message)
+            except Exception:  # one bad EDU must not keep back those after it, again and again
+                log.exception("EDU not taken", origin=origin, type=edu_type)
 
     async def _typing(self, origin: str, content: JsonObject) -> None:
         """server-server-api#typing-notifications"""
@@ -168,7 +175,7 @@ class IncomingEdus:
 
     async def _room(self, origin: str, room_id: Any) -> LiveRoom | None:
         """The room, if we are in it and it lets that server take part."""
-        room = await self._stream.rooms.get(room_id) if isinstance(room_id, str) else None
+        room = await self._stream.rooms.get(room_id) if is_room_id(room_id) else None
         if room is None or not room.joined_local:
             return None
         return room if await self._incoming.is_allowed(room, origin) else None

@@ -292,7 +292,8 @@ def _outcome(waiting: Waiting) -> str | None:
 
 
 def _has_room_id(pdu: Any) -> bool:
-    return isinstance(pdu, dict) and isinstance(pdu.get("room_id"), str)
+    room_id = pdu.get("room_id") if isinstance(pdu, dict) else None
+    return isinstance(room_id, str) and "\0" not in room_id
 
 
 def _note_invalid(pdu: JsonObject, room: LiveRoom, outcomes: dict[str, str | None]) -> None:
