@@ -125,6 +125,14 @@ async def test_the_old_paths_can_be_open(start_server: StartServer) -> None:
     assert (await download(nobody, mxc)).status == 401
 
 
+async def test_who_logs_in_may_use_the_old_paths(server: RunningServer) -> None:
+    alice, nobody = await server.user(), server.anonymous()
+    mxc = await upload(alice, picture(100, 100))
+    assert (await download(alice, mxc, old=True)).status == 200
+    assert (await thumbnail(alice, mxc, old=True)).image().size == (32, 32)
+    assert (await download(nobody, mxc, old=True)).status == 404
+
+
 async def test_the_old_paths_can_be_frozen(start_server: StartServer) -> None:
     server = await start_server(media={"unauthenticated_paths": "open"})
     alice = await server.user()

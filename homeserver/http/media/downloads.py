@@ -1,4 +1,8 @@
-"""Downloads and thumbnails for clients, and the old paths that need no login."""
+"""Downloads and thumbnails for clients, and the old paths that need no login.
+
+Clients from before v1.11 ask at the old paths with their token: whoever shows one gets what the new
+paths would give.
+"""
 
 from __future__ import annotations
 
@@ -63,35 +67,36 @@ async def old_config(call: Call) -> Any:
 
 @old_endpoints.get(
     "/download/{server_name}/{media_id}",
-    auth=Auth.NONE,
+    auth=Auth.OPTIONAL,
     also=("/download/{server_name}/{media_id}/{file_name}",),
 )
 async def old_download(call: Call, server_name: str, media_id: str, file_name: str = "") -> Any:
     """client-server-api#get_matrixmediav3downloadservernamemediaid"""
     mxc = _mxc(server_name, media_id)
-    content = await call.parts.media.downloads.open(mxc, _wanted_by_anyone(call, mxc))
+    content = await call.parts.media.downloads.open(mxc, _wanted_at_old_path(call, mxc))
     return await content_answer(call.request, content, file_name)
 
 
-@old_endpoints.get("/thumbnail/{server_name}/{media_id}", auth=Auth.NONE)
+@old_endpoints.get("/thumbnail/{server_name}/{media_id}", auth=Auth.OPTIONAL)
 async def old_thumbnail(call: Call, server_name: str, media_id: str) -> Any:
     """client-server-api#get_matrixmediav3thumbnailservernamemediaid"""
     mxc = _mxc(server_name, media_id)
-    wanted = _wanted_by_anyone(call, mxc)
+    wanted = _wanted_at_old_path(call, mxc)
     content = await call.parts.media.thumbnails.open(mxc, frame_of(call), wanted)
     return await content_answer(call.request, content, thumbnail_name(content))
 
 
-def _wanted_by_anyone(call: Call, mxc: Mxc) -> Wanted:
-    """What somebody without login may have. Raises NotFound where that is nothing."""
+def _wanted_at_old_path(call: Call, mxc: Mxc) -> Wanted:
+    """What the caller may have there. Raises NotFound where that is nothing."""
     config = call.parts.config.media
     paths = config.unauthenticated_paths
-    if paths == "closed" and str(mxc) not in config.public:
+    known = call.maybe_requester is not None
+    if paths == "closed" and not known and str(mxc) not in config.public:
         raise NotFound("This server serves media only to those who are logged in")
     return Wanted(
         timeout_ms(call),
         local_only=not call.query_bool("allow_remote", True),
-        public_only=paths != "open",
+        public_only=not known and paths != "open",
     )
 
 
