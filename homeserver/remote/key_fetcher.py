@@ -105,7 +105,8 @@ class KeyFetcher:
         criteria: dict[str, dict[str, JsonObject]] = {}
         for (server_name, key_id), until in missing.items():
             of_server = criteria.setdefault(server_name, {})
-            of_server[key_id] = {"minimum_valid_until_ts": until}
+            if key_id:  # "If no key IDs are given to be queried, [...] query for all keys."
+                of_server[key_id] = {"minimum_valid_until_ts": until}
         try:
             notary_keys = read_published_keys(
                 await self._client.get(notary, "/_matrix/key/v2/server", _TERMS),

@@ -20,6 +20,7 @@ from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
 from homeserver.protocol.canonical_json import CanonicalJsonError
 from homeserver.protocol.events import Event, required_signers
+from homeserver.protocol.policy_servers import KEY_ID as POLICY_KEY_ID
 from homeserver.protocol.signatures import (
     SignatureError,
     Signer,
@@ -134,7 +135,7 @@ class Keyring:
                 await asyncio.sleep(0)
             pdu = event.pdu
             pdus.append(pdu)
-            of_event = [(n, id_) for n in names for id_ in key_ids_of(pdu, n)[:MAX_KEYS_TRIED]]
+            of_event = [(name, key_id) for name in names for key_id in _key_ids(pdu, name)]
             key_ids.append(of_event)
             needed = event.origin_server_ts if event.rules.enforce_key_validity else 0
             for name in of_event:
@@ -205,6 +206,15 @@ class Keyring:
             async with self._database.connection() as connection:
                 await put_keys(connection, keys)
             self._remember(keys)
+
+
+def _key_ids(pdu: JsonObject, server_name: str) -> list[str]:
+    """The keys with which a server says that it has signed an event, as its sender's server.
+
+    What it says of the event as a policy server isn't asked for: that key is in the room's state.
+    """
+    key_ids = [key_id for key_id in key_ids_of(pdu, server_name) if key_id != POLICY_KEY_ID]
+    return key_ids[:MAX_KEYS_TRIED]
 
 
 def _checks(signed: _Signed, keys: Mapping[KeyName, ServerKey]) -> list[_Check]:

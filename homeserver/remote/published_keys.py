@@ -40,6 +40,8 @@ def read_published_keys(published: JsonObject, server_name: str, now: int) -> li
     for key_id, key in _keys(published, "old_verify_keys").items():
         expired = published["old_verify_keys"][key_id].get("expired_ts")
         if type(expired) is int and abs(expired) < 2**63 and key_id not in current:
+            # "`old_verify_keys` which are only valid for signing events": not for requests now.
+            expired = min(expired, now - 1)
             found.append(ServerKey(server_name, key_id, key, expired, now, response))
     return found
 

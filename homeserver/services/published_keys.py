@@ -12,6 +12,7 @@ import msgspec
 from homeserver.clock import Clock
 from homeserver.config import OldSigningKey
 from homeserver.json_types import JsonObject
+from homeserver.protocol.canonical_json import MAX_INTEGER
 from homeserver.protocol.signatures import Signer, encoded_verify_key, sign_json
 from homeserver.remote.core import RemoteCore
 from homeserver.store.database import Database
@@ -22,7 +23,8 @@ VALID_MS = 24 * 3600 * 1000
 MAX_SERVERS = 100
 
 Criteria = Mapping[str, Mapping[str, int]]
-"""Server name -> key id -> valid until at least. No key ids: all keys."""
+"""Server name -> key id -> valid until at least. `ANY_KEY`, or no key ids: all keys."""
+ANY_KEY = ""
 
 
 class PublishedKeys:
@@ -70,7 +72,8 @@ class PublishedKeys:
         known = await self._known(list(wanted))
         missing: dict[tuple[str, str], int] = {}
         for server_name, keys in wanted.items():
-            missing |= _missing(server_name, keys, known.get(server_name, []), self._clock())
+            until = {key_id: min(ts, MAX_INTEGER) for key_id, ts in keys.items()}
+            missing |= _missing(server_name, until, known.get(server_name, []), self._clock())
         if missing:
             await self._keyring.keys(missing)
             known = await self._known(list(wanted))
@@ -93,10 +96,13 @@ def _missing(
 ) -> dict[tuple[str, str], int]:
     """The keys of one server that must be asked for. "[...] cache a response for half of its
     lifetime to avoid serving a stale response"."""
-    fresh = [k for k in known if now - k.fetched_at < max(k.valid_until_ts - k.fetched_at, 0) // 2]
-    if not keys:
-        return {} if fresh else {(server_name, ""): now}
+    fetched_at = max((key.fetched_at for key in known), default=0)
     valid_until = {key.key_id: key.valid_until_ts for key in known}
+    valid_until[ANY_KEY] = max(
+        (k.valid_until_ts for k in known if k.fetched_at == fetched_at), default=0
+    )
+    if now - fetched_at >= (valid_until[ANY_KEY] - fetched_at) // 2:
+        return {(server_name, ANY_KEY): now}
     return {
         (server_name, key_id): until
         for key_id, until in keys.items()

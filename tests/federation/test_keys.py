@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from nacl.signing import SigningKey
 
 from homeserver.clock import now_ms
@@ -15,6 +16,7 @@ from homeserver.protocol.signatures import (
     sign_json,
     verify_signature,
 )
+from homeserver.remote import key_fetcher
 from tests.conftest import StartServer
 from tests.federation.conftest import StartPeer
 from tests.support.certificates import Authority
@@ -75,6 +77,26 @@ async def test_a_notary_passes_keys_on_and_signs_them(server: RunningServer, pee
     assert peer.asked("/_matrix/key") == 1
 
 
+async def test_a_notary_asks_again_for_keys_that_are_stale_or_not_valid_for_long_enough(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_fetcher, "ASK_AGAIN_MS", 0)
+    path = f"/_matrix/key/v2/query/{peer.server_name}"
+    client = server.anonymous()
+    await client.get(path)
+    await client.get(path, minimum_valid_until_ts=str(now_ms() + 3600_000))
+    assert peer.asked("/_matrix/key") == 1
+    peer.valid_for_ms *= 3
+    until = now_ms() + peer.valid_for_ms // 2
+    [keys] = (await client.get(path, minimum_valid_until_ts=str(until)))["server_keys"]
+    assert (keys["valid_until_ts"] >= until, peer.asked("/_matrix/key")) == (True, 2)
+    peer.valid_for_ms = 2
+    await client.get(path, minimum_valid_until_ts=str(2**53))
+    query = {peer.server_name: {"ed25519:peer": {"minimum_valid_until_ts": 0}}}
+    await client.post("/_matrix/key/v2/query", {"server_keys": query})
+    assert peer.asked("/_matrix/key") == 4  # half of its lifetime has passed
+
+
 async def test_a_notary_says_nothing_about_a_server_that_lies(
     server: RunningServer, peer: Peer
 ) -> None:
@@ -114,10 +136,13 @@ async def test_an_expired_key_signs_no_requests(server: RunningServer, peer: Pee
     assert (status, body["errcode"]) == (401, "M_UNAUTHORIZED")
 
 
-async def test_an_old_key_signs_no_requests(server: RunningServer, peer: Peer) -> None:
+@pytest.mark.parametrize("expires_in", [-1000, 3_600_000])
+async def test_an_old_key_signs_no_requests(
+    server: RunningServer, peer: Peer, expires_in: int
+) -> None:
     old = Signer(peer.server_name, "ed25519:old", SigningKey.generate())
     peer.old_verify_keys = {
-        "ed25519:old": {"key": encoded_verify_key(old.key), "expired_ts": now_ms() - 1000}
+        "ed25519:old": {"key": encoded_verify_key(old.key), "expired_ts": now_ms() + expires_in}
     }
     current, peer.signer = peer.signer, old
     header = peer.header("GET", PROFILE)

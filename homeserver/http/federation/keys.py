@@ -11,6 +11,7 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
+from homeserver.services.published_keys import ANY_KEY
 
 endpoints = Endpoints("/_matrix/key", ("v2",), Resource.FEDERATION)
 
@@ -36,13 +37,11 @@ async def published_keys(call: Call, key_id: str = "") -> JsonObject:
     auth=Auth.NONE,
     limit=Limit.FEDERATION,
 )
-async def query_keys_of_a_server(call: Call, server_name: str, key_id: str = "") -> JsonObject:
+async def query_keys_of_a_server(call: Call, server_name: str, key_id: str = ANY_KEY) -> JsonObject:
     """server-server-api#get_matrixkeyv2queryservername"""
     until = call.query_int("minimum_valid_until_ts", now_ms())
-    wanted = {key_id: until} if key_id else {}
-    return {
-        "server_keys": await call.parts.federation.published_keys.of_servers({server_name: wanted})
-    }
+    wanted = {server_name: {key_id: until}}
+    return {"server_keys": await call.parts.federation.published_keys.of_servers(wanted)}
 
 
 @endpoints.post("/query", auth=Auth.NONE, limit=Limit.FEDERATION)
