@@ -8,6 +8,7 @@ from __future__ import annotations
 from homeserver.errors import NotFound
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_room_id, is_server_name
+from homeserver.protocol.room_summaries import readable_directory
 from homeserver.remote.client import FederationClient, Query, Terms, path_to
 from homeserver.remote.errors import RemoteRefusal
 
@@ -40,9 +41,9 @@ class RemoteDirectory:
     async def public_rooms(self, server_name: str, query: Query) -> JsonObject:
         """A page of the server's directory."""
         path = path_to("/_matrix/federation/v1/publicRooms", query=query)
-        return await self._client.get(server_name, path, TERMS)
+        return readable_directory(await self._client.get(server_name, path, TERMS))
 
     async def search_public_rooms(self, server_name: str, request: JsonObject) -> JsonObject:
         """A page of the server's directory, filtered."""
         path = "/_matrix/federation/v1/publicRooms"
-        return await self._client.post(server_name, path, request, TERMS)
+        return readable_directory(await self._client.post(server_name, path, request, TERMS))

@@ -40,5 +40,8 @@ class RemoteProfiles:
             if refusal.remote_status == 404:
                 raise NotFound("There is no such user") from None
             raise
+        for field in ("displayname", "avatar_url"):
+            if not isinstance(profile.get(field), str):
+                profile.pop(field, None)
         self._known.put(user_id, (now, profile))
         return profile

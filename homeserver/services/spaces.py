@@ -104,25 +104,38 @@ class Spaces:
 
         server-server-api#get_matrixfederationv1hierarchyroomid
         """
+        room = await self._rooms.get(room_id)
         found = (await self.children_of([room_id])).get(room_id)
-        if found is None:
+        if room is None or found is None or not room.joined_local:
             raise NotFound("There is no such room, or your server may not look into it")
         children = [child for child in found if child.is_suggested or not suggested_only]
-        async with self._database.connection() as connection:
-            ids = [room_id, *(child.room_id for child in children)]
-            listings = await listing_store.by_ids(connection, ids)
+        listings = await self._current([room_id, *(child.room_id for child in children)])
         looking = await self._server_as_visitor(server_name, listings.values())
-        seen = {r: listing for r, listing in listings.items() if looking.may_preview(listing)}
+        seen = {
+            room_id: listing
+            for room_id, listing in listings.items()
+            if listing.facts.is_federated and looking.may_preview(listing)
+        }
         if room_id not in seen:
             raise NotFound("There is no such room, or your server may not look into it")
-        room = Found(room_summary(seen[room_id]), children)
+        parent = Found(room_summary(seen[room_id]), children)
         if seen[room_id].facts.room_type != SPACE:
-            room.children = ()
-        known = [child.room_id for child in room.children if child.room_id in listings]
+            parent.children = ()
+        known = [child.room_id for child in parent.children if child.room_id in listings]
         return {
-            "room": room.json,
+            "room": parent.json,
             "children": [room_summary(seen[r]) for r in known if r in seen],
             "inaccessible_children": [r for r in known if r not in seen],
+        }
+
+    async def _current(self, room_ids: Sequence[str]) -> dict[str, Listing]:
+        """What we know of these rooms, as far as we are in them: "Rooms which the responding server
+        cannot provide details on will be outright excluded from the response"."""
+        rooms = await self._rooms.get_many(room_ids)
+        async with self._database.connection() as connection:
+            listings = await listing_store.by_ids(connection, room_ids)
+        return {
+            r: listing for r, listing in listings.items() if r in rooms and rooms[r].joined_local
         }
 
     async def _server_as_visitor(self, server_name: str, listings: Iterable[Listing]) -> Visitor:

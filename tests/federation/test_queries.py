@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from tests.federation.conftest import StartServers
+from tests.federation.conftest import StartPeer, StartServers
 from tests.federation.test_receiving import joined_room
 from tests.support.client import PASSWORD, Refused, refusal
 from tests.support.peer import Peer
@@ -81,6 +81,70 @@ async def test_a_restricted_room_elsewhere_is_shown_to_those_who_may_join(
     for client, rooms in ((bob, [space, room_id]), (carol, [space])):
         answer = await client.get(f"/_matrix/client/v1/rooms/{quote(space)}/hierarchy")
         assert [room["room_id"] for room in answer["rooms"]] == rooms
+
+
+async def test_what_a_server_says_of_others_rooms_counts_nowhere_else(
+    server: RunningServer, start_peer: StartPeer
+) -> None:
+    honest, liar = await start_peer(server), await start_peer(server)
+    club, theirs = f"!club:{honest.server_name}", f"!theirs:{liar.server_name}"
+    lost = f"!lost:{honest.server_name}"
+    room = {"room_id": theirs, "room_type": "m.space", "children_state": [], "name": ["no text"]}
+    lies = {"children": [{"room_id": club, "name": "a trap"}], "inaccessible_children": [lost]}
+    liar.answer("GET", f"{V1}/hierarchy/", {"room": room, **lies})
+    for room_id in (club, lost):
+        told = {"room_id": room_id, "name": "real", "num_joined_members": "many"}
+        path = f"{V1}/hierarchy/{quote(room_id, '')}"
+        honest.answer("GET", path, {"room": {**told, "children_state": [7]}, "children": []})
+    alice = await server.user("alice")
+    spaces = [await alice.create_room(creation_content={"type": "m.space"}) for _ in range(2)]
+    await alice.set_state(spaces[0], "m.space.child", {"via": [liar.server_name]}, theirs)
+    for room_id in (club, lost):
+        content = {"via": [honest.server_name, 7]}
+        await alice.set_state(spaces[1], "m.space.child", content, room_id)
+    found = [
+        (await alice.get(f"/_matrix/client/v1/rooms/{quote(space)}/hierarchy"))["rooms"][1:]
+        for space in spaces
+    ]
+    assert [(r["room_id"], r.get("name"), r["num_joined_members"]) for r in found[0]] == [
+        (theirs, None, 0)
+    ]
+    assert [(r["room_id"], r["name"], r["num_joined_members"]) for r in found[1]] == [
+        (club, "real", 0),
+        (lost, "real", 0),
+    ]
+
+
+async def test_rooms_that_we_left_or_keep_to_ourselves_are_told_nothing_of(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    space = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    ours = await alice.create_room(preset="public_chat", creation_content={"m.federate": False})
+    for child in (room.room_id, ours):
+        await alice.set_state(space, "m.space.child", {"via": ["hs.test"]}, child)
+    path = f"{V1}/hierarchy/{quote(space, '')}"
+    _, answer = await peer.request("GET", path)
+    assert [child["room_id"] for child in answer["children"]] == [room.room_id]
+    assert answer["inaccessible_children"] == [ours]
+    await alice.leave(room.room_id)
+    _, answer = await peer.request("GET", path)
+    assert (answer["children"], answer["inaccessible_children"]) == ([], [ours])
+
+
+async def test_of_another_directory_clients_are_told_what_they_can_read(
+    server: RunningServer, peer: Peer
+) -> None:
+    room_id = f"!a:{peer.server_name}"
+    listed = {"room_id": room_id, "name": 7, "topic": "t", "num_joined_members": None, "x": {}}
+    chunk = [listed, {"name": "no id"}, 7]
+    answer = {"chunk": chunk, "next_batch": 7, "total_room_count_estimate": 3}
+    peer.answer("GET", f"{V1}/publicRooms", answer)
+    alice = await server.user("alice")
+    shown = await alice.get("/publicRooms", server=peer.server_name)
+    flags = {"world_readable": False, "guest_can_join": False}
+    room = {"room_id": room_id, "topic": "t", "num_joined_members": 0, **flags}
+    assert shown == {"chunk": [room], "total_room_count_estimate": 3}
 
 
 @pytest.mark.parametrize("user_id", ["@alice:elsewhere.test", "alice", "@alice"])
