@@ -29,7 +29,8 @@ from homeserver.stream.incoming import Incoming
 from homeserver.stream.live_room import LiveRoom, has_read_unthreaded
 from homeserver.stream.stored_event import StoredEvent
 
-TYPING_SECONDS = 30.0
+TYPING_SECONDS = 60.0
+"""Who doesn't stop typing is told again before that (by Synapse after 40 seconds)."""
 LATEST_TS = 2**63 - 1
 MAX_THREADS_AHEAD = 50
 """Who has receipts for so many threads of a room gets no more for threads that we don't know."""

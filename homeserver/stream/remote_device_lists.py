@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -43,6 +44,8 @@ ONE_BY_ONE = 10
 """Up to so many users of a server are asked for each by themselves, which gives a stream id."""
 RESYNC_SECONDS = 60.0
 MAX_FETCHES = 3
+MAX_DEVICES = 1000
+"""Of a user: whose server tells of more is not believed about the rest."""
 SIGNING_KEYS = {MASTER: "master_key", SELF_SIGNING: "self_signing_key"}
 
 log = structlog.get_logger()
@@ -272,7 +275,7 @@ def _of_devices(user_id: str, answer: JsonObject) -> _Fetched:
     if isinstance(stream_id, int) and 0 <= stream_id < 2**63:
         fetched.stream_id = stream_id
     devices = answer.get("devices")
-    for entry in devices if isinstance(devices, list) else ():
+    for entry in devices[:MAX_DEVICES] if isinstance(devices, list) else ():
         match entry:
             case {"device_id": str(device_id), "keys": dict(keys)}:
                 device = _device(user_id, device_id, keys, entry.get("device_display_name"))
@@ -285,14 +288,15 @@ def _of_devices(user_id: str, answer: JsonObject) -> _Fetched:
 def _of_query(user_id: str, answer: JsonObject) -> _Fetched:
     """The answer of /user/keys/query, as far as it is about one user."""
     fetched = _Fetched(user_id)
-    for device_id, keys in _object(_object(answer, "device_keys"), user_id).items():
+    of_user = _object(_object(answer, "device_keys"), user_id)
+    for device_id, keys in islice(of_user.items(), MAX_DEVICES):
         if isinstance(keys, dict):
             name = _object(keys, "unsigned").get("device_display_name")
             device = _device(user_id, device_id, keys, name)
             if device is not None:
                 fetched.devices.append(device)
-    of_user = {field: _object(answer, f"{field}s").get(user_id) for field in SIGNING_KEYS.values()}
-    fetched.cross_signing = _cross_signing_rows(user_id, of_user, SIGNING_KEYS)
+    keys = {field: _object(answer, f"{field}s").get(user_id) for field in SIGNING_KEYS.values()}
+    fetched.cross_signing = _cross_signing_rows(user_id, keys, SIGNING_KEYS)
     return fetched
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from homeserver.stream import remote_device_lists
 from tests.federation.conftest import StartServers
 from tests.federation.test_hosted_rooms import device_list_updates
 from tests.federation.test_receiving import joined_room
@@ -218,3 +219,36 @@ async def test_who_comes_back_to_a_room_is_asked_again(servers: list[RunningServ
     after = await keys_of(alice, bob.user_id)
     assert len(before["devices"]) == 1
     assert len(after["devices"]) == 2
+
+
+async def test_of_claimed_keys_only_those_asked_for_are_passed_on(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, bob = await server.user("alice"), f"@bob:{peer.server_name}"
+    asked = dict.fromkeys("ABCDEF", "signed_curve25519")
+    key = {"signed_curve25519:1": {"key": "x", "signatures": {}}}
+    told = {
+        "A": key,
+        "B": {"curve25519:1": "x"},
+        "C": {**key, "signed_curve25519:2": {}},
+        "D": [key],
+        "E": {"signed_curve25519:1": 7},
+        "NOT_ASKED_FOR": key,
+    }
+    answer = {"one_time_keys": {bob: told, f"@carol:{peer.server_name}": told}}
+    peer.answer("POST", "/_matrix/federation/v1/user/keys/claim", answer)
+    claimed = await alice.post("/keys/claim", {"one_time_keys": {bob: asked}})
+    assert claimed == {"one_time_keys": {bob: {"A": key}}, "failures": {}}
+
+
+async def test_a_server_tells_of_so_many_devices_at_most(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_device_lists, "MAX_DEVICES", 2)
+    alice, room = await joined_room(server, peer)
+    keys = [{"user_id": room.user_id, "device_id": name} for name in "ABC"]
+    devices = [{"device_id": key["device_id"], "keys": key} for key in keys]
+    answer = {"user_id": room.user_id, "stream_id": 1, "devices": devices}
+    peer.answer("GET", "/_matrix/federation/v1/user/devices/", answer)
+    found = await alice.post("/keys/query", {"device_keys": {room.user_id: []}})
+    assert set(found["device_keys"][room.user_id]) == {"A", "B"}

@@ -213,6 +213,29 @@ async def test_typing_and_receipts_are_told(start_servers: StartServers) -> None
     await alice.sync_until(lambda answer: _ephemeral(answer, room_id, "m.receipt", bob.user_id))
 
 
+async def test_who_goes_on_typing_is_told_again(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "REPEAT_TYPING_SECONDS", 0.05)
+    await server.restart()
+    peer.url = server.url
+    told: list[JsonObject] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        edus = (await request.json())["edus"]
+        told.extend(edu["content"] for edu in edus if edu["edu_type"] == "m.typing")
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", SEND, take)
+    alice, room = await joined_room(server, peer)
+    typing = f"/rooms/{room.room_id}/typing/{alice.user_id}"
+    await alice.put(typing, {"typing": True, "timeout": 9000})
+    await eventually(lambda: len(told) > 2)
+    assert all(content["typing"] for content in told)
+    await alice.put(typing, {"typing": False})
+    await eventually(lambda: not told[-1]["typing"])
+
+
 async def test_messages_to_devices_arrive_once(start_servers: StartServers) -> None:
     one, two = await start_servers("one", "two")
     alice, bob, _ = await in_one_room(one, two)

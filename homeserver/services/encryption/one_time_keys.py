@@ -95,7 +95,19 @@ def _answered(found: Any, wanted: Claims) -> JsonObject:
     if not isinstance(found, dict):
         return {}
     return {
-        user_id: {d: keys for d, keys in of_user.items() if d in wanted[user_id]}
+        user_id: {
+            device_id: keys
+            for device_id, keys in of_user.items()
+            if _is_key(keys, wanted[user_id].get(device_id))
+        }
         for user_id, of_user in found.items()
         if user_id in wanted and isinstance(of_user, dict)
     }
+
+
+def _is_key(keys: Any, algorithm: str | None) -> bool:
+    """One key, of the algorithm that was asked for."""
+    if not isinstance(keys, dict) or len(keys) != 1:
+        return False
+    [(key_id, key)] = keys.items()
+    return key_id.partition(":")[0] == algorithm and isinstance(key, str | dict)

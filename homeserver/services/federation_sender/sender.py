@@ -36,6 +36,7 @@ from homeserver.stream.core import StreamCore
 from homeserver.stream.serve_pdus import served
 
 SAVE_SECONDS = 5.0
+REPEAT_TYPING_SECONDS = 25.0
 MAX_DESTINATIONS = 20_000
 """With more of them, those that have been told everything are forgotten."""
 
@@ -107,6 +108,7 @@ class FederationSender:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._save_now_and_then())
             group.create_task(self._tell_of_lists())
+            group.create_task(self._repeat_typing())
 
     async def stop(self) -> None:
         """End all sending and write down who has what."""
@@ -207,6 +209,16 @@ class FederationSender:
             for destination in self._in_room(change.room_id):
                 destination.passing.add_typing(change.room_id, user_id, user_id in now)
                 destination.wake()
+
+    async def _repeat_typing(self) -> None:
+        """Other servers take who types for gone after a minute (the specification says nothing)."""
+        while True:
+            await asyncio.sleep(REPEAT_TYPING_SECONDS)
+            for room_id, user_ids in self._typing.items():
+                for destination in self._in_room(room_id):
+                    for user_id in user_ids:
+                        destination.passing.add_typing(room_id, user_id, True)
+                    destination.wake()
 
     def _receipt(self, change: ReceiptChange) -> None:
         row = change.row
