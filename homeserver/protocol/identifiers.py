@@ -19,6 +19,7 @@ _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _SERVER_NAME = re.compile(
     r"(?:[0-9A-Za-z.-]{1,255}|\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\])(?::[0-9]{1,5})?"
 )
+_COMPLIANT_LOCALPART = re.compile(r"[!-9;-~]+:")
 _NEW_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
 _REFERENCE_HASH = re.compile(r"[A-Za-z0-9+/]{43}")
 _URL_SAFE_REFERENCE_HASH = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -54,7 +55,7 @@ def is_server_name(value: Any) -> TypeGuard[str]:
     if match is None:
         return False
     if match["ipv6"] is not None:
-        return _is_ip_address(match["ipv6"])
+        return ":" in match["ipv6"] and _is_ip_address(match["ipv6"])
     host = value.partition(":")[0]
     return _IPV4.fullmatch(host) is None or _is_ip_address(host)
 
@@ -95,6 +96,13 @@ def is_user_id(value: Any) -> TypeGuard[str]:
     appendices#historical-user-ids
     """
     return _is_domain_id(value, "@")
+
+
+def is_compliant_user_id(value: Any) -> TypeGuard[str]:
+    """A user id that clients may be told of outside of events: "localparts containing characters
+    outside the range U+0021 to U+007E, or with an empty localpart, are considered non-compliant".
+    """
+    return is_user_id(value) and _COMPLIANT_LOCALPART.match(value, 1) is not None
 
 
 def is_valid_new_localpart(value: Any) -> TypeGuard[str]:

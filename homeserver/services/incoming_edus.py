@@ -11,9 +11,9 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import (
+    is_compliant_user_id,
     is_event_id,
     is_room_id,
-    is_user_id,
     server_name_of,
 )
 from homeserver.protocol.presence import UserPresence
@@ -191,4 +191,4 @@ def _is_in(room: LiveRoom, user_id: str) -> bool:
 
 
 def _is_of(user_id: Any, origin: str) -> TypeGuard[str]:
-    return is_user_id(user_id) and server_name_of(user_id) == origin
+    return is_compliant_user_id(user_id) and server_name_of(user_id) == origin

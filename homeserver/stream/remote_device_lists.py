@@ -29,7 +29,7 @@ from homeserver.protocol.cross_signing import (
     KeyFormatError,
     cross_signing_key,
 )
-from homeserver.protocol.identifiers import is_device_id, is_user_id, server_name_of
+from homeserver.protocol.identifiers import is_compliant_user_id, is_device_id, server_name_of
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.store import cross_signing as cross_signing_store
 from homeserver.store import remote_devices as remote_store
@@ -185,7 +185,7 @@ class RemoteDeviceLists:
     async def receive_signing_keys(self, origin: str, content: JsonObject) -> None:
         """Take in an `m.signing_key_update` EDU. Raises BadJson."""
         user_id = content.get("user_id")
-        if not is_user_id(user_id) or server_name_of(user_id) != origin:
+        if not is_compliant_user_id(user_id) or server_name_of(user_id) != origin:
             raise BadJson("Not an m.signing_key_update of that server")
         async with self._database.connection() as connection:
             (known,) = await remote_store.following(connection, [user_id])
@@ -246,7 +246,7 @@ def _checked(origin: str, content: JsonObject) -> tuple[str, str, int]:
             "device_id": str(device_id),
             "stream_id": int(stream_id),
         } if (
-            is_user_id(user_id)
+            is_compliant_user_id(user_id)
             and server_name_of(user_id) == origin
             and is_device_id(device_id)
             and 0 <= stream_id < 2**63

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeserver.json_types import JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.support.client import Client, Refused, bodies, timeline
 from tests.support.peer import Peer
@@ -258,6 +259,34 @@ async def test_edus_of_no_form_are_left_out(server: RunningServer, peer: Peer) -
     )
     ephemeral = (await alice.sync())["rooms"]["join"][room.room_id]["ephemeral"]["events"]
     assert {"type": "m.typing", "content": {"user_ids": [room.user_id]}} in ephemeral
+
+
+async def test_of_users_with_historical_names_only_events_are_told(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer)
+    old = f"@Jürgen:{peer.server_name}"
+    join = room.make("m.room.member", {"membership": "join"}, sender=old, state_key=old)
+    assert await room.send(join) == {join.event_id: {}}
+    message: JsonObject = {alice.user_id: {"*": {}}}
+    presence = {"user_id": old, "presence": "online", "last_active_ago": 1}
+    contents: dict[str, JsonObject] = {
+        "m.typing": {"room_id": room.room_id, "user_id": old, "typing": True},
+        "m.presence": {"push": [presence]},
+        "m.direct_to_device": {
+            "sender": old,
+            "type": "x",
+            "message_id": "1",
+            "messages": message,
+        },
+    }
+    edus = [{"edu_type": name, "content": content} for name, content in contents.items()]
+    await peer.request("PUT", "/_matrix/federation/v1/send/edus", {"pdus": [], "edus": edus})
+    answer = await alice.sync()
+    assert [e["state_key"] for e in timeline(answer, room.room_id)] == [old]
+    for section in ("presence", "to_device"):
+        assert old not in str(answer.get(section))
+    assert old not in str(answer["rooms"]["join"][room.room_id].get("ephemeral"))
 
 
 @pytest.mark.parametrize("version", ["1", "2", "11", "12"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from homeserver.protocol.identifiers import (
     fits,
+    is_compliant_user_id,
     is_event_id,
     is_room_alias,
     is_room_id,
@@ -41,6 +42,7 @@ def test_the_parts_of_an_id() -> None:
         ("1.2.3.4:1234", True),
         ("[1234:5678::abcd]", True),
         ("[1234:5678::abcd]:5678", True),
+        ("[1.2.3.4]", False),
         ("localhost", True),
         ("1.2.3.256", False),
         ("[12345::]", False),
@@ -80,6 +82,18 @@ def test_server_names(name: Any, valid: bool) -> None:
 )
 def test_user_ids_of_events(user_id: Any, valid: bool) -> None:
     assert is_user_id(user_id) is valid
+
+
+@pytest.mark.parametrize(
+    ("localpart", "compliant"),
+    [("alice", True), ("A!~", True), ("", False), ("a b", False), ("ü", False), ("\x7f", False)],
+)
+def test_historical_localparts_are_not_told_outside_of_events(
+    localpart: str, compliant: bool
+) -> None:
+    user_id = f"@{localpart}:example.org"
+    assert is_user_id(user_id)
+    assert is_compliant_user_id(user_id) is compliant
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,12 @@ from homeserver.clock import Clock
 from homeserver.errors import BadJson, InvalidParam, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.lru_cache import LruCache
-from homeserver.protocol.identifiers import is_device_id, is_user_id, server_name_of
+from homeserver.protocol.identifiers import (
+    is_compliant_user_id,
+    is_device_id,
+    is_user_id,
+    server_name_of,
+)
 from homeserver.store import devices as device_store
 from homeserver.store import to_device as to_device_store
 from homeserver.store.database import Database
@@ -94,7 +99,9 @@ class ToDevice:
                 "message_id": str(message_id),
                 "messages": dict(messages),
             } if (
-                is_user_id(sender) and server_name_of(sender) == origin and is_device_id(message_id)
+                is_compliant_user_id(sender)
+                and server_name_of(sender) == origin
+                and is_device_id(message_id)
             ):
                 local = {u: m for u, m in messages.items() if self._is_local(u)}
             case _:
