@@ -43,13 +43,17 @@ CREATE TABLE events (
     thread_root      text COLLATE "C",   -- event id of the root of the thread that it is in; null: main timeline
     push             smallint NOT NULL,  -- what it does on the default push rules: 1 notifies, 2 highlights
     push_sets        bigint[],           -- rule sets for which it does otherwise: their number, in the lowest two bits what
-    push_users       text[]              -- local members for whom it does other than for their set: a digit, the user id
+    push_users       text[],             -- local members for whom it does other than for their set: a digit, the user id
+    device_id        text COLLATE "C",   -- of the local device that sent it with a transaction id; '': an application service
+    transaction_id   text COLLATE "C"    -- that of its request: a digest of the endpoint, then the client's; else null
 );
 -- /messages, /context, the end of a timeline
 CREATE INDEX events_timeline ON events (room_number, timeline_order) WHERE timeline_order IS NOT NULL;
 -- whose membership was what when, for history visibility and /members?at
 CREATE INDEX events_visibility ON events (room_number, state_key, timeline_order)
     WHERE timeline_order IS NOT NULL AND type IN ('m.room.member', 'm.room.history_visibility');
+-- what a device has sent, so that a repeated send is answered with the first event
+CREATE INDEX events_sent ON events (sender, number) WHERE device_id IS NOT NULL;
 -- /timestamp_to_event
 CREATE INDEX events_time ON events (room_number, origin_server_ts) WHERE timeline_order IS NOT NULL;
 
@@ -88,16 +92,6 @@ CREATE INDEX memberships_user ON memberships (user_id);
 CREATE INDEX memberships_local ON memberships (room_number, user_id) WHERE is_local;
 -- whose membership changed in these rooms since
 CREATE INDEX memberships_position ON memberships (room_number, position);
-
--- A client's transaction ids, so that a repeated send is answered with the first event.
-CREATE TABLE sent_transactions (
-    number         bigint PRIMARY KEY,        -- of the event
-    user_id        text COLLATE "C" NOT NULL,
-    device_id      text COLLATE "C" NOT NULL,
-    transaction_id text COLLATE "C" NOT NULL,
-    event_id       text COLLATE "C" NOT NULL
-);
-CREATE INDEX sent_transactions_device ON sent_transactions (user_id, device_id);
 
 CREATE TABLE receipts (
     room_number  bigint NOT NULL,

@@ -3,7 +3,6 @@
 CREATE TABLE searchable (
     number           bigint PRIMARY KEY,        -- of the event, the original if it was edited
     room_number      bigint NOT NULL,
-    event_id         text COLLATE "C" NOT NULL,
     key              text COLLATE "C" NOT NULL, -- content.body, content.name or content.topic
     sender           text COLLATE "C" NOT NULL,
     timeline_order   bigint NOT NULL,

@@ -113,10 +113,12 @@ class SearchIndex:
             if row.redacted_by is None and row.timeline_order is not None:
                 originals[row.event_id] = row
         found = await self._rows(connection, list(originals.values()))
+        # What was edited, or found its place later, is there already.
+        stale = [*gone, *(row.number for row in found)]
+        if stale:
+            await search_store.delete(connection, stale)
         if found:
             await search_store.put(connection, found)
-        if gone:
-            await search_store.delete(connection, gone)
 
     async def _redacted(self, connection: Connection, rows: Iterable[NewEvent]) -> list[NewEvent]:
         """The searched events that were hit by the redactions among these."""
@@ -150,7 +152,6 @@ def _search_row(row: NewEvent, content: JsonObject) -> SearchRow | None:
     return SearchRow(
         row.number,
         row.room_number,
-        row.event_id,
         key,
         row.sender,
         row.timeline_order,

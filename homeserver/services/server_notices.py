@@ -15,6 +15,7 @@ from homeserver.config import Config
 from homeserver.errors import CannotLeaveServerNoticeRoom, MatrixError, NotFound
 from homeserver.json_types import JsonObject
 from homeserver.protocol.event_types import MEMBER
+from homeserver.requester import Requester
 from homeserver.store import account_data as account_data_store
 from homeserver.store import accounts as account_store
 from homeserver.store import server_notices as notice_store
@@ -70,6 +71,11 @@ class ServerNotices:
             draft.get("state_key"),
         )
         return await self._stream.sender.send(room_id, event, transaction)
+
+    def transaction(self, requester: Requester, transaction_id: str) -> Transaction:
+        """A send of an admin's device, which is one of the user that notices are from."""
+        device = f"{requester.user_id}/{requester.device_id or ''}"
+        return Transaction(self._user_id, device, transaction_id)
 
     async def require_may_leave(self, user_id: str, room_id: str) -> None:
         """Raises CannotLeaveServerNoticeRoom for the invite to the room of notices.

@@ -1,4 +1,4 @@
-"""The log's rows: events, the rooms' heads, and the transaction ids that local sends came with.
+"""The log's rows: events, with the transaction ids that local sends came with, and rooms' heads.
 
 Rules of this file: events are never edited, only marked (`redacted_by`); everything that one batch
 of the stream writer brings is written by a single statement.
@@ -41,6 +41,7 @@ class EventRow(Struct, frozen=True, gc=False):
 
     A Struct, because a page of history makes hundreds of them in no time.
     `thread_root` is the root of the thread that the event is in, None for the main timeline.
+    `device_id` and `transaction_id` are of the request with which a local device sent it, if any.
     """
 
     number: int
@@ -59,6 +60,8 @@ class EventRow(Struct, frozen=True, gc=False):
     json: bytes
     thread_root: str | None = None
     push: PushOutcomes = NO_PUSH
+    device_id: str | None = None
+    transaction_id: str | None = None
 
 
 class HeadRow(Struct, frozen=True):
@@ -73,51 +76,44 @@ class HeadRow(Struct, frozen=True):
     """Of the newest event that moves the room up in a list; 0: as it was."""
 
 
-class TransactionRow(Struct, frozen=True):
-    """A send by a device and the event that it made."""
-
-    number: int
-    user_id: str
-    device_id: str
-    transaction_id: str
-    event_id: str
-
-
 EVENT_COLUMNS = (
     "e.number, e.room_number, e.timeline_order, e.event_id, e.type, e.state_key, e.sender, "
     "e.origin_server_ts, e.state_group, e.replaces, e.auth_events, e.flags, e.redacted_by, e.json, "
-    "e.thread_root, e.push, e.push_sets, e.push_users"
+    "e.thread_root, e.push, e.push_sets, e.push_users, e.device_id, e.transaction_id"
 )
 
 _APPEND = """
 WITH new_events AS (
     INSERT INTO events (number, room_number, timeline_order, event_id, type, state_key, sender,
                         origin_server_ts, state_group, replaces, auth_events, flags, redacted_by,
-                        json, thread_root, push, push_sets, push_users)
+                        json, thread_root, push, push_sets, push_users, device_id, transaction_id)
     SELECT number, room_number, timeline_order, event_id, type, state_key, sender,
            origin_server_ts, state_group, replaces, auth_events::bigint[], flags, redacted_by, json,
-           thread_root, push, push_sets::bigint[], push_users::text[]
+           thread_root, push, push_sets::bigint[], push_users::text[], device_id, transaction_id
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
                 $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::smallint[],
-                $13::bigint[], $14::bytea[], $26::text[], $27::smallint[], $28::text[],
-                $29::text[])
+                $13::bigint[], $14::bytea[], $21::text[], $22::smallint[], $23::text[],
+                $24::text[], $25::text[], $26::text[])
       AS t (number, room_number, timeline_order, event_id, type, state_key, sender,
             origin_server_ts, state_group, replaces, auth_events, flags, redacted_by, json,
-            thread_root, push, push_sets, push_users)
-), new_transactions AS (
-    INSERT INTO sent_transactions (number, user_id, device_id, transaction_id, event_id)
-    SELECT * FROM unnest($20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[])
+            thread_root, push, push_sets, push_users, device_id, transaction_id)
+), heads AS (
+    SELECT room_number, forward_extremities::text[], depth, state_group, last_position,
+           bump_position
+    FROM unnest($15::bigint[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[],
+                $20::bigint[])
+      AS t (room_number, forward_extremities, depth, state_group, last_position, bump_position)
+), moved_heads AS (
+    -- Not ON CONFLICT DO UPDATE, which writes a row lock to the log first.
+    UPDATE room_heads
+    SET forward_extremities = heads.forward_extremities, depth = heads.depth,
+        state_group = heads.state_group, last_position = heads.last_position,
+        bump_position = greatest(room_heads.bump_position, heads.bump_position)
+    FROM heads WHERE room_heads.room_number = heads.room_number
 )
 INSERT INTO room_heads (room_number, forward_extremities, depth, state_group, last_position,
                         bump_position)
-SELECT room_number, forward_extremities::text[], depth, state_group, last_position, bump_position
-FROM unnest($15::bigint[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[],
-            $25::bigint[])
-  AS t (room_number, forward_extremities, depth, state_group, last_position, bump_position)
-ON CONFLICT (room_number) DO UPDATE
-SET forward_extremities = excluded.forward_extremities, depth = excluded.depth,
-    state_group = excluded.state_group, last_position = excluded.last_position,
-    bump_position = greatest(room_heads.bump_position, excluded.bump_position)
+SELECT * FROM heads ON CONFLICT (room_number) DO NOTHING
 """
 
 
@@ -142,12 +138,9 @@ def _push_columns(events: Sequence[EventRow]) -> tuple[list[Any], ...]:
 
 
 async def append(
-    connection: Connection,
-    events: Sequence[EventRow],
-    heads: Sequence[HeadRow],
-    transactions: Sequence[TransactionRow],
+    connection: Connection, events: Sequence[EventRow], heads: Sequence[HeadRow]
 ) -> None:
-    """Write one batch of the stream: its events, the heads they leave, their transaction ids."""
+    """Write one batch of the stream: its events and the heads they leave."""
     await connection.execute(
         _APPEND,
         [e.number for e in events],
@@ -169,13 +162,10 @@ async def append(
         [h.depth for h in heads],
         [h.state_group for h in heads],
         [h.last_position for h in heads],
-        [t.number for t in transactions],
-        [t.user_id for t in transactions],
-        [t.device_id for t in transactions],
-        [t.transaction_id for t in transactions],
-        [t.event_id for t in transactions],
         [h.bump_position for h in heads],
         *_push_columns(events),
+        [e.device_id for e in events],
+        [e.transaction_id for e in events],
     )
 
 
@@ -296,6 +286,8 @@ def event_row(record: asyncpg.Record) -> EventRow:
         record[13],
         record[14],
         push_outcomes(record[15], record[16], record[17]),
+        record[18],
+        record[19],
     )
 
 
@@ -317,33 +309,27 @@ async def by_numbers(connection: Connection, numbers: Iterable[int]) -> list[Eve
     return [event_row(record) for record in records]
 
 
-async def transactions_of_device(
-    connection: Connection, user_id: str, device_id: str
-) -> list[TransactionRow]:
-    """What a device has sent, as far as it is kept."""
+async def sent_by_device(
+    connection: Connection, user_id: str, device_id: str, limit: int
+) -> list[tuple[str, str]]:
+    """What a device has sent, (transaction id, event id), the newest last.
+
+    As far as it is among the newest `limit` events that the user sent with transaction ids.
+    """
     records = await connection.fetch(
         """
-        SELECT number, user_id, device_id, transaction_id, event_id FROM sent_transactions
-        WHERE user_id = $1 AND device_id = $2
+        SELECT transaction_id, event_id FROM (
+            SELECT number, device_id, transaction_id, event_id FROM events
+            WHERE sender = $1 AND device_id IS NOT NULL
+            ORDER BY number DESC LIMIT $3
+        ) AS newest
+        WHERE device_id = $2 ORDER BY number
         """,
         user_id,
         device_id,
+        limit,
     )
-    return [TransactionRow(*record) for record in records]
-
-
-async def transactions_of_events(
-    connection: Connection, numbers: Iterable[int]
-) -> list[TransactionRow]:
-    """The transaction ids that these events came with."""
-    records = await connection.fetch(
-        """
-        SELECT number, user_id, device_id, transaction_id, event_id FROM sent_transactions
-        WHERE number = ANY($1::bigint[])
-        """,
-        list(numbers),
-    )
-    return [TransactionRow(*record) for record in records]
+    return [(record[0], record[1]) for record in records]
 
 
 async def rooms_changed(

@@ -20,7 +20,6 @@ class SearchRow(Struct, frozen=True):
 
     number: int
     room_number: int
-    event_id: str
     key: str
     sender: str
     timeline_order: int
@@ -63,21 +62,18 @@ class Hit(Struct, frozen=True):
 
 
 async def put(connection: Connection, rows: Sequence[SearchRow]) -> None:
-    """Set what these events are found by."""
+    """Set what these events are found by; they must not be there (`delete`)."""
     await connection.execute(
         """
-        INSERT INTO searchable (number, room_number, event_id, key, sender, timeline_order,
-                                origin_server_ts, terms)
-        SELECT number, room_number, event_id, key, sender, timeline_order, origin_server_ts,
-               terms::tsvector
-        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-                    $7::bigint[], $8::text[])
-          AS t (number, room_number, event_id, key, sender, timeline_order, origin_server_ts, terms)
-        ON CONFLICT (number) DO UPDATE SET terms = excluded.terms
+        INSERT INTO searchable (number, room_number, key, sender, timeline_order, origin_server_ts,
+                                terms)
+        SELECT number, room_number, key, sender, timeline_order, origin_server_ts, terms::tsvector
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[],
+                    $6::bigint[], $7::text[])
+          AS t (number, room_number, key, sender, timeline_order, origin_server_ts, terms)
         """,
         [r.number for r in rows],
         [r.room_number for r in rows],
-        [r.event_id for r in rows],
         [r.key for r in rows],
         [r.sender for r in rows],
         [r.timeline_order for r in rows],
@@ -153,7 +149,8 @@ async def search(connection: Connection, wanted: Search) -> list[Hit]:
     beyond = wanted.beyond or Place(0.0, 0, 0)
     records = await connection.fetch(
         f"""
-        SELECT event_id, room_number, sender, rank, origin_server_ts, number, total
+        SELECT (SELECT event_id FROM events e WHERE e.number = found.number), room_number, sender,
+               rank, origin_server_ts, number, total
         FROM (
             SELECT s.*, ts_rank(s.terms, $1::tsquery, 1) AS rank, count(*) OVER () AS total
             FROM searchable s

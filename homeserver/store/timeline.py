@@ -26,13 +26,6 @@ class Stretch(Struct, frozen=True):
     backwards: bool
 
 
-class Owner(Struct, frozen=True):
-    """The device whose own transaction ids are wanted with the events."""
-
-    user_id: str
-    device_id: str | None
-
-
 class Narrowing(Struct, frozen=True):
     """What a filter lets through, as far as the database can tell; None: no restriction.
 
@@ -49,8 +42,7 @@ class Narrowing(Struct, frozen=True):
 
 
 class FoundEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event's names, the transaction id with which the owner's device sent it (if it did), and
-    whether other events relate to it in a way that is bundled.
+    """An event's names, and whether other events relate to it in a way that is bundled.
 
     Whoever has the event in memory needs no more; the others ask for it by number.
     """
@@ -58,7 +50,6 @@ class FoundEvent(msgspec.Struct, frozen=True, gc=False):
     number: int
     order: int
     event_id: str
-    transaction_id: str | None
     has_children: bool
 
 
@@ -66,11 +57,6 @@ Found = list[FoundEvent]
 
 _PAGE = """
 SELECT e.number, e.timeline_order, e.event_id,
-       CASE WHEN e.sender = $5 THEN
-           -- The device is asked about last: only the primary key may lead here.
-           (SELECT CASE WHEN t.user_id = $5 AND t.device_id = $6 THEN t.transaction_id END
-            FROM sent_transactions t WHERE t.number = e.number)
-       END,
        EXISTS (SELECT FROM relations r WHERE r.parent_id = e.event_id
                  AND r.rel_type IN ('m.replace', 'm.thread', 'm.reference'))
 FROM events e
@@ -78,15 +64,15 @@ WHERE e.room_number = $1 AND e.timeline_order > $2 AND e.timeline_order < $3
 """
 
 _NARROWED = """
-  AND ($7::text[] IS NULL OR e.type = ANY($7))
-  AND ($8::text[] IS NULL OR e.type <> ALL($8))
-  AND ($9::text[] IS NULL OR e.sender = ANY($9))
-  AND ($10::text[] IS NULL OR e.sender <> ALL($10))
-  AND (NOT $11::boolean OR position('"url":'::bytea IN e.json) > 0)
-  AND ($12::text[] IS NULL AND $13::text[] IS NULL OR EXISTS (
+  AND ($5::text[] IS NULL OR e.type = ANY($5))
+  AND ($6::text[] IS NULL OR e.type <> ALL($6))
+  AND ($7::text[] IS NULL OR e.sender = ANY($7))
+  AND ($8::text[] IS NULL OR e.sender <> ALL($8))
+  AND (NOT $9::boolean OR position('"url":'::bytea IN e.json) > 0)
+  AND ($10::text[] IS NULL AND $11::text[] IS NULL OR EXISTS (
       SELECT FROM relations r
       WHERE r.parent_id = e.event_id AND r.room_number = $1
-        AND ($12 IS NULL OR r.rel_type = ANY($12)) AND ($13 IS NULL OR r.sender = ANY($13))))
+        AND ($10 IS NULL OR r.rel_type = ANY($10)) AND ($11 IS NULL OR r.sender = ANY($11))))
 """
 
 _END = {
@@ -129,7 +115,7 @@ async def ends(connection: Connection, room_numbers: Sequence[int], limit: int) 
     return [event_row(record) for record in records]
 
 
-async def page(connection: Connection, stretch: Stretch, owner: Owner) -> Found:
+async def page(connection: Connection, stretch: Stretch) -> Found:
     """The first `limit` events of a stretch, in its direction."""
     records = await connection.fetch(
         _PAGE + _END[stretch.backwards],
@@ -137,15 +123,11 @@ async def page(connection: Connection, stretch: Stretch, owner: Owner) -> Found:
         stretch.after,
         stretch.before,
         stretch.limit,
-        owner.user_id,
-        owner.device_id,
     )
     return _found(records)
 
 
-async def narrowed_page(
-    connection: Connection, stretch: Stretch, owner: Owner, narrowing: Narrowing
-) -> Found:
+async def narrowed_page(connection: Connection, stretch: Stretch, narrowing: Narrowing) -> Found:
     """The first `limit` events of a stretch that a filter may let through, in its direction."""
     records = await connection.fetch(
         _PAGE + _NARROWED + _END[stretch.backwards],
@@ -153,8 +135,6 @@ async def narrowed_page(
         stretch.after,
         stretch.before,
         stretch.limit,
-        owner.user_id,
-        owner.device_id,
         narrowing.types,
         narrowing.not_types,
         narrowing.senders,
@@ -167,7 +147,7 @@ async def narrowed_page(
 
 
 def _found(records: Iterable[asyncpg.Record]) -> Found:
-    return [FoundEvent(r[0], r[1], r[2], r[3], r[4]) for r in records]
+    return [FoundEvent(r[0], r[1], r[2], r[3]) for r in records]
 
 
 async def order_at(connection: Connection, stretch: Stretch) -> int | None:

@@ -18,7 +18,7 @@ from homeserver.store.account_data import AccountDataRow
 from homeserver.store.aliases import AliasRow
 from homeserver.store.cross_signing import CrossSigningRow, UserSignatureRow
 from homeserver.store.device_keys import DeviceKeysRow
-from homeserver.store.events import HeadRow, TransactionRow
+from homeserver.store.events import HeadRow
 from homeserver.store.partial_rooms import PartialRow
 from homeserver.store.receipts import ReceiptRow
 from homeserver.store.received_pdus import ReceivedPdu
@@ -71,7 +71,6 @@ class EventChange(Struct, frozen=True, eq=False):
     state_changes: tuple[StateChange, ...] = ()
     state_groups: tuple[StateGroupRow, ...] = ()
     memberships: tuple[MembershipRow, ...] = ()
-    transaction: TransactionRow | None = None
     redacts: str | None = None
     new_room: RoomRow | None = None
     was_outlier: bool = False

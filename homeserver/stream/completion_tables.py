@@ -38,7 +38,7 @@ async def _take_back(connection: Connection, taken_back: TakenBack) -> None:
     await event_store.take_back(connection, [stored.number for stored in taken_back.events])
     head = taken_back.head
     await state_store.take_back(connection, head.room_number, taken_back.groups)
-    await event_store.append(connection, [], [head], [])
+    await event_store.append(connection, [], [head])
     states = await state_store.load(connection, [head.state_group])
     wanted = {
         entry.event_id

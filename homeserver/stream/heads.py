@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
-from homeserver.store.events import ORDER_STEP, EventRow, HeadRow, TransactionRow
+from homeserver.store.events import ORDER_STEP, EventRow, HeadRow
 from homeserver.store.state import StateKey
 from homeserver.stream.changes import EventChange, StateChange, bump_position
 from homeserver.stream.drafts import DraftEvents, Transaction
@@ -42,6 +42,9 @@ class Heads:
         before = room.head
         replaced = self._replaced(room, event)
         row = self._row(room, event, number, auth, replaced)
+        if transaction is not None:
+            device_id, transaction_id = transaction.device_id, transaction.transaction_id
+            row = replace(row, device_id=device_id, transaction_id=transaction_id)
         stored = StoredEvent(row, room.rules, event)
         stored.has_children = False
         if replaced is not None:
@@ -63,18 +66,9 @@ class Heads:
         )
         if event.state_key is not None:
             head, change = self._with_state(room, head, change, event, replaced)
-        if transaction is not None:
-            stored.transaction = TransactionRow(
-                number,
-                transaction.user_id,
-                transaction.device_id,
-                transaction.transaction_id,
-                event.event_id,
-            )
         room.head = head
         return replace(
             change,
-            transaction=stored.transaction,
             head=HeadRow(
                 room.number,
                 head.forward_extremities,

@@ -8,7 +8,6 @@ from immutables import Map
 
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.store import backward_extremities as gap_store
-from homeserver.store import events as event_store
 from homeserver.store import rooms as room_store
 from homeserver.store import state as state_store
 from homeserver.store import timeline as timeline_store
@@ -80,11 +79,8 @@ class RoomReader:
     ) -> dict[int, list[TimelineEntry]]:
         rows = await timeline_store.ends(connection, numbers, LOADED_EVENTS)
         stored = await self._events.adopt(connection, rows, self._events.rules.__getitem__)
-        sends = await event_store.transactions_of_events(connection, [row.number for row in rows])
-        transactions = {row.number: row for row in sends}
         timelines: dict[int, list[TimelineEntry]] = {number: [] for number in numbers}
         for row, event in zip(rows, stored, strict=True):
-            event.transaction = transactions.get(row.number)
             changes = await self._state_changes(connection, row.room_number, event)
             assert row.timeline_order is not None
             timelines[row.room_number].append(TimelineEntry(row.timeline_order, event, changes))

@@ -21,7 +21,7 @@ from homeserver.protocol.events import Event, stored_event
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import RoomVersion
-from homeserver.store.events import EventRow, Flag, TransactionRow
+from homeserver.store.events import EventRow, Flag
 
 _encode_json = msgspec.json.encode
 
@@ -29,16 +29,17 @@ _encode_json = msgspec.json.encode
 class StoredEvent:
     """One event of ours. Equal only to itself; shared by all who serve it.
 
-    `redaction` is the event that redacted it, `transaction` the send of a local device that made
-    it. `has_children`: whether other events relate to it in a way that is bundled, None if that
-    isn't known. What it replaced in the room's state is kept as bytes: a link would keep the whole
-    history of that state alive.
+    `redaction` is the event that redacted it. `device_id` and `transaction_id` are those with which
+    a local device sent it (`stream/transactions`). `has_children`: whether other events relate to
+    it in a way that is bundled, None if that isn't known. What it replaced in the room's state is
+    kept as bytes: a link would keep the whole history of that state alive.
     """
 
     __slots__ = (
         "_client",
         "_event",
         "_replaced",
+        "device_id",
         "event_id",
         "flags",
         "has_children",
@@ -56,7 +57,7 @@ class StoredEvent:
         "state_group",
         "state_key",
         "thread_root",
-        "transaction",
+        "transaction_id",
         "type",
     )
 
@@ -75,9 +76,10 @@ class StoredEvent:
         self.json = row.json
         self.thread_root = row.thread_root
         self.push = row.push
+        self.device_id = row.device_id
+        self.transaction_id = row.transaction_id
         self.rules = rules
         self.redaction: StoredEvent | None = None
-        self.transaction: TransactionRow | None = None
         self.has_children: bool | None = None
         self._event = event
         self._client: bytes | None = None
@@ -107,6 +109,11 @@ class StoredEvent:
         if self._client is None:
             self._client = self._encode(self._replaced)
         return self._client
+
+    def transaction_of(self, user_id: str, device_id: str | None) -> str | None:
+        """The transaction id with which a device sent it; None if it didn't."""
+        own = device_id is not None and device_id == self.device_id and user_id == self.sender
+        return self.transaction_id if own else None
 
     def client_at(self, now: int) -> bytes:
         """The client form with its age; `now` in milliseconds."""

@@ -62,7 +62,6 @@ async def write_events(connection: Connection, changes: Sequence[EventChange]) -
         connection,
         [change.row for change in changes if not change.was_outlier],
         last_heads(changes),
-        [change.transaction for change in changes if change.transaction is not None],
     )
     placed = [change for change in changes if change.was_outlier]
     if placed:
@@ -125,7 +124,7 @@ async def write_outliers(connection: Connection, changes: Sequence[OutliersChang
     new_rooms = [change.new_room for change in changes if change.new_room is not None]
     if new_rooms:
         await room_store.insert(connection, new_rooms)
-    await event_store.append(connection, [row for change in changes for row in change.rows], [], [])
+    await event_store.append(connection, [row for change in changes for row in change.rows], [])
 
 
 async def write_memberships(connection: Connection, changes: Sequence[MembershipChange]) -> None:

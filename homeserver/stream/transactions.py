@@ -36,7 +36,7 @@ class SentTransactions:
         endpoint: str,
         send: Callable[[Transaction], Awaitable[StoredEvent]],
     ) -> str:
-        """The id of the event that `send` makes, or made the first time.
+        """The id of the event that `send` makes, or made the first time; its sender is the user.
 
         `endpoint` is the path without the transaction id. A failed send may be tried again.
         """
@@ -66,19 +66,16 @@ class SentTransactions:
     def fail(self, changes: Sequence[Change]) -> None:
         """A commit failed and may yet have been carried out: read these devices again."""
         for change in changes:
-            if isinstance(change, EventChange) and change.transaction is not None:
-                row = change.transaction
-                self._devices.pop((row.user_id, row.device_id), None)
+            if isinstance(change, EventChange) and change.row.device_id is not None:
+                self._devices.pop((change.row.sender, change.row.device_id), None)
 
     async def _sent_by(self, user_id: str, device_id: str) -> Sent:
         device = (user_id, device_id)
         sent = self._devices.get(device)
         if sent is None:
             async with self._database.connection() as connection:
-                rows = await event_store.transactions_of_device(connection, user_id, device_id)
-            sent = self._devices.setdefault(
-                device, OrderedDict((row.transaction_id, row.event_id) for row in rows)
-            )
+                rows = await event_store.sent_by_device(connection, *device, SENDS_PER_DEVICE)
+            sent = self._devices.setdefault(device, OrderedDict(rows))
         self._devices.move_to_end(device)
         if len(self._devices) > DEVICES:
             self._devices.popitem(last=False)

@@ -189,6 +189,7 @@ async def test_events_have_the_unsigned_that_is_the_readers_own(server: RunningS
     alice, bob = server.moved(alice), server.moved(bob)
     other = await bob.another_device()
 
+    assert await bob.send(room_id, "hello", txn_id="mine") == event_id
     seen = (await bob.messages(room_id, limit="3"))["chunk"]
     assert seen[0]["unsigned"]["transaction_id"] == "mine"
     assert seen[0]["unsigned"]["membership"] == "join"

@@ -50,10 +50,12 @@ async def test_it_can_not_be_refused_but_left(start_server: StartServer) -> None
 
 
 async def test_a_repeated_notice_is_sent_once(start_server: StartServer) -> None:
-    _, admin, alice, _ = await notified(start_server)
+    server, admin, alice, _ = await notified(start_server)
     body = {"user_id": alice.user_id, "content": NOTICE}
     first = await admin.put(f"{PATH}/t1", body)
     assert await admin.put(f"{PATH}/t1", body) == first
+    await server.restart()
+    assert await server.moved(admin).put(f"{PATH}/t1", body) == first
 
 
 async def test_who_may_not_send_notices(start_server: StartServer) -> None:

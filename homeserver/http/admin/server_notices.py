@@ -9,7 +9,6 @@ import msgspec
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
-from homeserver.stream.drafts import Transaction
 
 endpoints = Endpoints(prefix="/_synapse/admin", versions=("v1",))
 
@@ -35,10 +34,10 @@ async def send_server_notice(call: Call, body: NoticeBody) -> JsonObject:
 @endpoints.put("/send_server_notice/{txn_id}", auth=Auth.ADMIN)
 async def send_server_notice_once(call: Call, txn_id: str, body: NoticeBody) -> JsonObject:
     """Synapse's admin API: server_notices"""
-    requester = call.requester
+    notices = call.parts.server_notices
     event_id = await call.parts.stream.transactions.once(
-        Transaction(requester.user_id, requester.device_id or "", txn_id),
+        notices.transaction(call.requester, txn_id),
         "server_notice",
-        lambda transaction: call.parts.server_notices.send(body.user_id, body.draft, transaction),
+        lambda transaction: notices.send(body.user_id, body.draft, transaction),
     )
     return {"event_id": event_id}

@@ -65,13 +65,9 @@ class ClientForms:
         was = None if stored.order is None else reader.membership_at(stored.order)
         if was is not None:
             fragment += b"," + membership(was)
-        sent = stored.transaction
-        if (
-            sent is not None
-            and sent.user_id == reader.user_id
-            and sent.device_id == reader.device_id
-        ):
-            fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
+        sent = stored.transaction_of(reader.user_id, reader.device_id)
+        if sent is not None:
+            fragment += b"," + transaction_id(transaction_id_of(sent))
         return with_unsigned(self._client(reader, stored), fragment)
 
     def _client(self, reader: Reader, stored: StoredEvent) -> bytes:

@@ -17,8 +17,8 @@ from homeserver.protocol.filters import EVERY_ROOM_EVENT, EventMatcher
 from homeserver.store import events as event_store
 from homeserver.store import timeline as timeline_store
 from homeserver.store.database import Connection, Database
-from homeserver.store.events import LOWEST_ORDER, TransactionRow
-from homeserver.store.timeline import Found, Narrowing, Owner, Stretch
+from homeserver.store.events import LOWEST_ORDER
+from homeserver.store.timeline import Found, Narrowing, Stretch
 from homeserver.stream.ignored_users import IgnoredUsers
 from homeserver.stream.live_room import LiveRoom
 from homeserver.stream.live_rooms import LiveRooms
@@ -181,8 +181,6 @@ class Pages:
             events = await self._events(connection, found)
         quiet = relations_seen == self._rooms.relations_seen
         for stored, each in zip(events, found, strict=True):
-            if each.transaction_id is not None and stored.transaction is None:
-                stored.transaction = _transaction(reader, stored, each.transaction_id)
             if each.has_children or (quiet and stored.has_children is None):
                 stored.has_children = each.has_children
         oldest = events[-1 if asked.backwards else 0] if events else None
@@ -206,9 +204,8 @@ class Pages:
     async def _query(
         self, connection: Connection, reader: Reader, matcher: EventMatcher, stretch: Stretch
     ) -> tuple[Found, int]:
-        owner = Owner(reader.user_id, reader.device_id)
         if matcher.matches_all:
-            found = await timeline_store.page(connection, stretch, owner)
+            found = await timeline_store.page(connection, stretch)
             return found, _read_up_to(stretch, found)
         scan = Stretch(
             stretch.room_number, stretch.after, stretch.before, SCANNED_AT_ONCE, stretch.backwards
@@ -216,7 +213,7 @@ class Pages:
         last = await timeline_store.order_at(connection, scan)
         if last is not None:
             stretch = _shortened(stretch, last)
-        found = await timeline_store.narrowed_page(connection, stretch, owner, _narrowing(matcher))
+        found = await timeline_store.narrowed_page(connection, stretch, _narrowing(matcher))
         return found, _read_up_to(stretch, found)
 
 
@@ -263,12 +260,6 @@ def _shortened(stretch: Stretch, last: int) -> Stretch:
     after = last - 1 if stretch.backwards else stretch.after
     before = stretch.before if stretch.backwards else last + 1
     return Stretch(stretch.room_number, after, before, stretch.limit, stretch.backwards)
-
-
-def _transaction(reader: Reader, stored: StoredEvent, transaction_id: str) -> TransactionRow:
-    return TransactionRow(
-        stored.number, reader.user_id, reader.device_id or "", transaction_id, stored.event_id
-    )
 
 
 def _narrowing(matcher: EventMatcher) -> Narrowing:

@@ -52,11 +52,7 @@ class SharedWindow:
         self.senders = frozenset(stored.sender for stored in events)
         self.has_members = any(s.type == MEMBER and s.state_key is not None for s in events)
         self.shown: dict[tuple[bool, bool], Shown] = {}
-        self._owners = frozenset(
-            (s.transaction.user_id, s.transaction.device_id)
-            for s in events
-            if s.transaction is not None
-        )
+        self._owners = frozenset((s.sender, s.device_id) for s in events if s.device_id is not None)
         self._encoded = b""
         self._encoded_second = -1
         self._plain: tuple[int, str | None, bytes] = (-1, None, b"")
@@ -138,9 +134,9 @@ def _event(
 ) -> bytes:
     was = "join" if history is None else history.membership_at(order_of(stored))
     fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + membership(was)
-    sent = stored.transaction if own else None
-    if sent is not None and (sent.user_id, sent.device_id) == (request.user_id, request.device_id):
-        fragment += b"," + transaction_id(transaction_id_of(sent.transaction_id))
+    sent = stored.transaction_of(request.user_id, request.device_id) if own else None
+    if sent is not None:
+        fragment += b"," + transaction_id(transaction_id_of(sent))
     if bundled is not None:
         fragment += b"," + relations(bundled)
     return with_unsigned(_form(request, stored, history), fragment)
