@@ -27,6 +27,7 @@ from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
 from homeserver.http.routes import ROUTES
 from homeserver.mail import Postman
+from homeserver.protocol.signatures import Signer
 from homeserver.remote.directory import RemoteDirectory
 from homeserver.remote.hierarchy import RemoteHierarchy
 from homeserver.remote.strangers import Strangers
@@ -172,7 +173,7 @@ def _parts(
     sessions = _sessions(config, database, stream, observers)
     accounts = _accounts(config, database, rate_limits, sessions, observers, cores.app_services)
     registration = _registration(config, database, observers, cores.app_services)
-    mail_validation = _mail_validation(config)
+    mail_validation = _mail_validation(config, database, stream.sender.signer)
     profiles = Profiles(database, stream, config.server_name)
     directories = _directories(config, database, cores)
     observers.registered.append(profiles.registered)
@@ -237,9 +238,8 @@ def _encryption(
     return encryption
 
 
-def _mail_validation(config: Config) -> MailValidation:
-    postman = Postman(config.mail)
-    return MailValidation(postman, config.server_name, config.public_baseurl, now_ms)
+def _mail_validation(config: Config, database: Database, signer: Signer) -> MailValidation:
+    return MailValidation(database, Postman(config.mail), signer, config.public_baseurl, now_ms)
 
 
 def _observers(cores: Cores) -> Observers:

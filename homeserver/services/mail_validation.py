@@ -1,14 +1,17 @@
 """Proofs that a mail address is somebody's: a link is sent there, and followed.
 
 Rules of this file: a proof holds for one purpose, so that nobody who confirms an address for one
-thing has agreed to another; it lives in memory only, ends after a while, and serves once.
+thing has agreed to another; it ends after a while, and serves once. The letter outlives a restart,
+and so does the proof.
 client-server-api#adding-account-administrative-contact-information
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
+from base64 import urlsafe_b64encode
 from enum import Enum
 from typing import Any
 from urllib.parse import urlencode
@@ -18,14 +21,16 @@ from msgspec import Struct
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam, MissingParam, NotFound, ThreepidAuthFailed
 from homeserver.json_types import JsonObject
-from homeserver.lru_cache import LruCache
 from homeserver.mail import Letter, Postman
 from homeserver.protocol.identifiers import folded_address
+from homeserver.protocol.signatures import Signer
+from homeserver.store import mail_proofs as proof_store
+from homeserver.store.database import Database
+from homeserver.store.mail_proofs import ProofRow
 
 MAIL = "m.login.email.identity"
 """The stage of user-interactive authentication in which such a proof is given."""
 LIFETIME_MS = 60 * 60 * 1000
-MAX_PROOFS = 10_000
 MAX_LINK = 2_000
 PAGE = "/_matrix/static/client/confirm_mail"
 _ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f]{1,64}@[^\s@<>(),;:\\\"\[\]\x00-\x1f]{1,180}")
@@ -40,18 +45,14 @@ class Purpose(Enum):
     REGISTER = "make an account with this address"
 
 
-class Proof(Struct):
+class Proof(Struct, frozen=True):
     """An address that is to be confirmed, or has been (`validated_at`)."""
 
     sid: str
-    token: str
     purpose: Purpose
     address: str
-    client_secret: str
-    expires_at: int
-    send_attempt: int = -1
-    next_link: str | None = None
-    validated_at: int | None = None
+    next_link: str | None
+    validated_at: int | None
 
 
 class Request(Struct, frozen=True):
@@ -66,14 +67,15 @@ class Request(Struct, frozen=True):
 class MailValidation:
     """The proofs that are open, and those that were given."""
 
-    def __init__(self, postman: Postman, server_name: str, url: str | None, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, postman: Postman, signer: Signer, url: str | None, clock: Clock
+    ) -> None:
         """`url` is where people reach this server."""
+        self._database = database
         self._postman = postman
-        self._server_name = server_name
-        self._url = (url or f"https://{server_name}").rstrip("/")
+        self._signer = signer
+        self._url = (url or f"https://{signer.server_name}").rstrip("/")
         self._clock = clock
-        self._proofs: LruCache[str, Proof] = LruCache(MAX_PROOFS)
-        self._sids: LruCache[tuple[Purpose, str, str], str] = LruCache(MAX_PROOFS)
 
     @property
     def works(self) -> bool:
@@ -85,76 +87,90 @@ class MailValidation:
 
         Raises InvalidParam, Unavailable.
         """
-        proof = self._proof_for(purpose, request)
-        if request.send_attempt > proof.send_attempt:
-            await self._postman.send(self._letter(proof))
-            proof.send_attempt = request.send_attempt
-        return proof.sid
+        wanted = self._row(purpose, request)
+        async with self._database.connection() as connection:
+            row = await proof_store.put(connection, wanted, self._clock())
+        if request.send_attempt > row.send_attempt:
+            await self._postman.send(self._letter(row, purpose))
+            async with self._database.connection() as connection:
+                await proof_store.note_letter(connection, row.sid, request.send_attempt)
+        return row.sid
 
-    def _proof_for(self, purpose: Purpose, request: Request) -> Proof:
+    def _row(self, purpose: Purpose, request: Request) -> ProofRow:
         if _SECRET.fullmatch(request.client_secret) is None:
             raise InvalidParam("`client_secret` has 1 to 255 of the characters 0-9 a-z A-Z . = _ -")
         if request.next_link is not None and len(request.next_link) > MAX_LINK:
             raise InvalidParam(f"`next_link` has at most {MAX_LINK} characters")
-        address = canonical_address(request.address)
-        key = (purpose, address, request.client_secret)
-        sid = self._sids.get(key)
-        proof = None if sid is None else self._open(sid)
-        if proof is None:
-            proof = Proof(
-                sid=secrets.token_urlsafe(12),
-                token=secrets.token_urlsafe(24),
-                purpose=purpose,
-                address=address,
-                client_secret=request.client_secret,
-                expires_at=self._clock() + LIFETIME_MS,
-                next_link=request.next_link,
-            )
-            self._proofs.put(proof.sid, proof)
-            self._sids.put(key, proof.sid)
-        return proof
+        return ProofRow(
+            sid=secrets.token_urlsafe(12),
+            purpose=purpose.name,
+            address=canonical_address(request.address),
+            client_secret=_hashed(request.client_secret),
+            expires_at=self._clock() + LIFETIME_MS,
+            next_link=request.next_link,
+        )
 
-    def _letter(self, proof: Proof) -> Letter:
-        link = f"{self._url}{PAGE}?{urlencode({'sid': proof.sid, 'token': proof.token})}"
+    def _letter(self, row: ProofRow, purpose: Purpose) -> Letter:
+        query = urlencode({"sid": row.sid, "token": self._token(row.sid)})
+        link, server_name = f"{self._url}{PAGE}?{query}", self._signer.server_name
         text = (
-            f"Somebody, you I hope, wants to {proof.purpose.value} on {self._server_name}.\n\n"
+            f"Somebody, you I hope, wants to {purpose.value} on {server_name}.\n\n"
             f"If it was you, confirm it here within an hour:\n\n{link}\n\n"
             "If it wasn't, do nothing: without this link nothing happens.\n"
         )
-        return Letter(proof.address, f"Confirm your address for {self._server_name}", text)
+        return Letter(row.address, f"Confirm your address for {server_name}", text)
 
-    def awaited(self, sid: str, token: str) -> Proof:
+    def _token(self, sid: str) -> str:
+        """What only who has the letter knows: it isn't stored, for who reads the database is not
+        who reads the mail."""
+        signature = self._signer.sign(b"mail proof " + sid.encode("utf-8", "replace"))
+        return urlsafe_b64encode(_hashed(signature)).decode().rstrip("=")
+
+    async def awaited(self, sid: str, token: str) -> Proof:
         """The proof that a link is for. Raises NotFound."""
-        proof = self._open(sid)
-        if proof is None or not secrets.compare_digest(proof.token.encode(), token.encode()):
+        row = None
+        if secrets.compare_digest(self._token(sid).encode(), token.encode("utf-8", "replace")):
+            row = await self._open(sid)
+        if row is None:
             raise NotFound("This link is not known, or too old")
-        return proof
+        return _proof(row)
 
-    def confirm(self, sid: str, token: str) -> Proof:
+    async def confirm(self, sid: str, token: str) -> Proof:
         """Somebody has followed the link. Raises NotFound."""
-        proof = self.awaited(sid, token)
-        proof.validated_at = proof.validated_at or self._clock()
+        proof = await self.awaited(sid, token)
+        async with self._database.connection() as connection:
+            await proof_store.note_validated(connection, sid, self._clock())
         return proof
 
-    def proven(self, sid: str, client_secret: str, purpose: Purpose | None = None) -> Proof:
+    async def proven(self, sid: str, client_secret: str, purpose: Purpose | None = None) -> Proof:
         """A confirmed address. Raises ThreepidAuthFailed if it isn't, or not for this."""
-        proof = self._open(sid)
-        known = proof is not None and secrets.compare_digest(
-            proof.client_secret.encode(), client_secret.encode("utf-8", "replace")
+        row = await self._open(sid)
+        known = row is not None and secrets.compare_digest(
+            row.client_secret, _hashed(client_secret)
         )
-        if proof is None or not known or purpose not in (None, proof.purpose):
+        if row is None or not known or purpose not in (None, Purpose[row.purpose]):
             raise ThreepidAuthFailed("This address was not asked to be confirmed, or too long ago")
-        if proof.validated_at is None:
+        if row.validated_at is None:
             raise ThreepidAuthFailed("The link in the mail was not followed yet")
-        return proof
+        return _proof(row)
 
-    def used(self, proof: Proof) -> None:
+    async def used(self, proof: Proof) -> None:
         """It has served."""
-        self._proofs.discard(proof.sid)
+        async with self._database.connection() as connection:
+            await proof_store.delete(connection, proof.sid)
 
-    def _open(self, sid: str) -> Proof | None:
-        proof = self._proofs.get(sid)
-        return None if proof is None or proof.expires_at <= self._clock() else proof
+    async def _open(self, sid: str) -> ProofRow | None:
+        async with self._database.connection() as connection:
+            return await proof_store.find(connection, sid, self._clock())
+
+
+def _proof(row: ProofRow) -> Proof:
+    purpose = Purpose[row.purpose]
+    return Proof(row.sid, purpose, row.address, row.next_link, row.validated_at)
+
+
+def _hashed(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
 
 class MailStage:
@@ -173,7 +189,7 @@ class MailStage:
         credentials = auth.get("threepid_creds", auth.get("threepidCreds"))
         match credentials:
             case {"sid": str(sid), "client_secret": str(client_secret)}:
-                return self._validation.proven(sid, client_secret)
+                return await self._validation.proven(sid, client_secret)
         raise MissingParam("`auth.threepid_creds` needs `sid` and `client_secret`")
 
 

@@ -1,4 +1,5 @@
-"""Tokens with which users prove to third parties who they are; they live in memory.
+"""Tokens with which users prove to third parties who they are; they live in memory: they are
+exchanged at once, and a client that is told "unknown" gets itself another.
 
 client-server-api#openid
 """

@@ -1,7 +1,8 @@
 """User-Interactive Authentication: the stages by which a user proves who they are.
 
 Rules of this file: a session belongs to one operation (an endpoint, and the user who calls it); it
-ends when that operation has succeeded, or after a while; it lives in memory only.
+ends when that operation has succeeded, or after a while; it lives in memory only: after a restart
+the client is given a new one and proves the same again.
 client-server-api#user-interactive-authentication-api
 """
 

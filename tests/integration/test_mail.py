@@ -92,6 +92,18 @@ async def test_a_confirmed_address_is_added(mailing: RunningServer, box: Mailbox
     assert (await refusal(alice.post("/account/3pid/add", body))).status == 403  # it has served
 
 
+async def test_a_letter_outlives_a_restart(mailing: RunningServer, box: Mailbox) -> None:
+    alice = await mailing.user("alice")
+    sid = await ask(alice, "account/3pid")
+    await mailing.restart()
+    assert await ask(mailing.moved(alice), "account/3pid") == sid
+    assert len(box.letters) == 1
+    await confirm(alice, box)
+    await mailing.restart()
+    body = {"sid": sid, "client_secret": "secret", "auth": BY_PASSWORD}
+    assert await mailing.moved(alice).post("/account/3pid/add", body) == {}
+
+
 async def test_one_attempt_sends_one_letter(mailing: RunningServer, box: Mailbox) -> None:
     alice = await mailing.user("alice")
     sids = [await ask(alice, "account/3pid", attempt) for attempt in (1, 1, 2)]

@@ -125,7 +125,7 @@ async def _add_address(call: Call, user_id: str, proof: Proof) -> None:
     """Without it, if it was confirmed for something else or somebody else was faster."""
     if proof.purpose is Purpose.REGISTER:
         await call.parts.accounts.add_mail(user_id, proof.address, proof.validated_at or 0)
-        call.parts.mail_validation.used(proof)
+        await call.parts.mail_validation.used(proof)
 
 
 async def _require_guest(call: Call, token: str, user_id: str) -> None:

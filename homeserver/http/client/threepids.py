@@ -99,13 +99,13 @@ async def add_threepid(call: Call, body: AddBody) -> JsonObject:
     """client-server-api#post_matrixclientv3account3pidadd"""
     user_id = call.requester.user_id
     mail = call.parts.mail_validation
-    mail.proven(body.sid, body.client_secret, Purpose.ADD)
+    await mail.proven(body.sid, body.client_secret, Purpose.ADD)
 
     async def add(_: Mapping[str, Any]) -> JsonObject:
-        proof = mail.proven(body.sid, body.client_secret, Purpose.ADD)
+        proof = await mail.proven(body.sid, body.client_secret, Purpose.ADD)
         if not await call.parts.accounts.add_mail(user_id, proof.address, proof.validated_at or 0):
             raise ThreepidInUse("This address belongs to another account")
-        mail.used(proof)
+        await mail.used(proof)
         return {}
 
     operation = Operation("POST /account/3pid/add", user_id)
@@ -199,7 +199,7 @@ _PAGE = """<!DOCTYPE html>
 async def show_confirmation(call: Call) -> Response:
     """What a mail's link leads to. A link alone confirms nothing: programs follow links, too."""
     sid, token = call.required_query("sid"), call.required_query("token")
-    proof = call.parts.mail_validation.awaited(sid, token)
+    proof = await call.parts.mail_validation.awaited(sid, token)
     hidden = hidden_inputs({"sid": sid, "token": token})
     return _page(
         f"<p>Somebody wants to {proof.purpose.value}: {html.escape(proof.address)}</p>"
@@ -212,7 +212,7 @@ async def confirm(call: Call) -> Response:
     """The button on that page. Where a client wants to go on, there is a link: it may be anywhere,
     and nobody is sent there without having seen where."""
     sent = await read_form(call)
-    proof = call.parts.mail_validation.confirm(sent.get("sid", ""), sent.get("token", ""))
+    proof = await call.parts.mail_validation.confirm(sent.get("sid", ""), sent.get("token", ""))
     parts = urlsplit(proof.next_link or "")
     onward = ""
     if parts.scheme in ("http", "https") and parts.netloc:
