@@ -155,21 +155,29 @@ async def use_fallback(connection: Connection, wanted: Sequence[Wanted]) -> list
     return [Claimed(Wanted(*r[:3]), r[3], r[4]) for r in records]
 
 
-async def counts(connection: Connection, user_id: str, device_id: str) -> list[KeyCount]:
-    """What a device has left, by algorithm."""
+async def counts(
+    connection: Connection, devices: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], list[KeyCount]]:
+    """What each of these devices (user id, device id) has left, by algorithm."""
     records = await connection.fetch(
         """
-        SELECT algorithm, coalesce(k.count, 0), NOT f.is_used
-        FROM (SELECT algorithm, count(*) FROM one_time_keys
-              WHERE user_id = $1 AND device_id = $2 AND json IS NOT NULL GROUP BY algorithm) k
-        FULL JOIN (SELECT algorithm, is_used FROM fallback_keys
-                   WHERE user_id = $1 AND device_id = $2) f USING (algorithm)
+        WITH asked AS (SELECT * FROM unnest($1::text[], $2::text[]) AS a (user_id, device_id))
+        SELECT user_id, device_id, algorithm, coalesce(k.count, 0), NOT f.is_used
+        FROM (SELECT user_id, device_id, algorithm, count(*)
+              FROM asked JOIN one_time_keys USING (user_id, device_id)
+              WHERE json IS NOT NULL GROUP BY user_id, device_id, algorithm) k
+        FULL JOIN (SELECT user_id, device_id, algorithm, is_used
+                   FROM asked JOIN fallback_keys USING (user_id, device_id)) f
+            USING (user_id, device_id, algorithm)
         ORDER BY algorithm
         """,
-        user_id,
-        device_id,
+        [user_id for user_id, _ in devices],
+        [device_id for _, device_id in devices],
     )
-    return [KeyCount(*record) for record in records]
+    found: dict[tuple[str, str], list[KeyCount]] = {device: [] for device in devices}
+    for user_id, device_id, *count in records:
+        found[user_id, device_id].append(KeyCount(*count))
+    return found
 
 
 async def clear(connection: Connection) -> int:

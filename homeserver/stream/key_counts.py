@@ -36,13 +36,21 @@ class KeyCounts:
     async def of(self, device: DeviceKey) -> KeysLeft:
         """One query if it isn't known."""
         known = self._known.get(device)
-        if known is not None:
-            return known
-        discards = self._known.discards
-        async with self._database.connection() as connection:
-            left = _keys_left(await key_store.counts(connection, *device))
-        self._known.put_read(device, left, discards)
-        return left
+        return known if known is not None else (await self.of_many([device]))[device]
+
+    async def of_many(self, devices: Iterable[DeviceKey]) -> dict[DeviceKey, KeysLeft]:
+        """The same for many; one query for those that aren't known."""
+        known = {device: self._known.get(device) for device in devices}
+        found = {device: left for device, left in known.items() if left is not None}
+        missing = [device for device in known if device not in found]
+        if missing:
+            discards = self._known.discards
+            async with self._database.connection() as connection:
+                counts = await key_store.counts(connection, missing)
+            for device, rows in counts.items():
+                found[device] = _keys_left(rows)
+                self._known.put_read(device, found[device], discards)
+        return found
 
     def changed(self, devices: Iterable[DeviceKey]) -> None:
         """Keys of these devices were added or given out, which is committed by now."""

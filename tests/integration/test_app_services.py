@@ -253,6 +253,22 @@ async def test_to_device_messages_come_with_their_devices(
     assert counts == {member.user_id: {"PHONE": {"signed_curve25519": 0}}}
 
 
+async def test_who_is_told_of_a_room_learns_how_many_keys_its_devices_there_have(
+    start: Start, service: AppServiceServer
+) -> None:
+    server = await start(**ENCRYPTION)
+    alice, member, room_id = await bridged_room(server)
+    elsewhere = await ghost(server, "_x_elsewhere")
+    for each in (member, elsewhere):
+        await each.put("/devices/PHONE", {"display_name": "Bridge"})
+    await alice.send(room_id, "hello")
+    await service.wait_until(lambda: service.bodies() == ["hello"])
+    body = list(service.transactions.values())[-1]
+    left = {"signed_curve25519": 0}  # so it uploads some
+    assert body["device_one_time_keys_count"] == {member.user_id: {"PHONE": left}}
+    assert body["device_unused_fallback_key_types"] == {member.user_id: {"PHONE": []}}
+
+
 async def test_a_device_is_asserted(start: Start) -> None:
     server = await start()
     member = await ghost(server)

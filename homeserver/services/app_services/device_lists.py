@@ -43,7 +43,7 @@ class DeviceListsOfServices:
         went: set[str] = set()
         for waiting in batch.events:
             move = waiting.move
-            room = None if move is None else await self._rooms.get(move.room_id)
+            room = None if move is None else await self._rooms.get(waiting.room_id)
             if move is None or room is None or (move.is_in and ENCRYPTION not in room.state):
                 continue
             concerned = self._concerned(service, room, move)

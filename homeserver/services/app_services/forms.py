@@ -21,7 +21,8 @@ def event_form(room_id: str, room: LiveRoom | None, stored: StoredEvent, now: in
     """An event of the timeline, with its age; `now` in milliseconds."""
     json = b'{"room_id":%b,%b' % (_encode(room_id), stored.client_at(now)[1:])
     position = (stored.order or 0) // ORDER_STEP
-    return Waiting(position, json, move=_move(room, stored) if stored.type == MEMBER else None)
+    move = _move(room, stored) if stored.type == MEMBER else None
+    return Waiting(position, json, room_id=room_id, move=move)
 
 
 def _move(room: LiveRoom | None, stored: StoredEvent) -> Move | None:
@@ -32,9 +33,9 @@ def _move(room: LiveRoom | None, stored: StoredEvent) -> Move | None:
     position = (stored.order or 0) // ORDER_STEP
     if row.membership == "join":
         came = stored.event.membership == "join" and row.joined_from == position
-        return Move(room.room_id, row.user_id, True, position) if came else None
+        return Move(row.user_id, True, position) if came else None
     went = stored.event.membership in ("leave", "ban") and row.is_left
-    return Move(room.room_id, row.user_id, False, position) if went else None
+    return Move(row.user_id, False, position) if went else None
 
 
 def to_device_form(device: tuple[str, str], position: int, json: bytes) -> Waiting:

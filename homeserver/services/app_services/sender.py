@@ -22,6 +22,7 @@ from homeserver.services.app_services.forms import (
     typing_form,
 )
 from homeserver.services.app_services.interest import Interest
+from homeserver.services.app_services.key_counts import KeyCountsOfServices
 from homeserver.services.app_services.missed import Missed
 from homeserver.services.app_services.registry import Registry
 from homeserver.services.app_services.transaction import Batch, Waiting
@@ -57,6 +58,7 @@ class AppServiceSender:
         self._clock = clock
         self.interest = Interest(database, registry)
         self._device_lists = DeviceListsOfServices(database, stream.rooms, self.interest)
+        self._key_counts = KeyCountsOfServices(database, stream.rooms, stream.key_counts)
         self._feeds: dict[str, Feed] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -184,11 +186,4 @@ class AppServiceSender:
 
     async def _complete(self, service: AppService, batch: Batch) -> None:
         await self._device_lists.complete(service, batch)
-        if not service.wants_encryption:
-            return
-        # Who was sent messages has lost one-time keys, and should know how many are left.
-        for user_id, device_id in batch.delivered():
-            left = await self._stream.key_counts.of((user_id, device_id))
-            batch.key_counts.setdefault(user_id, {})[device_id] = left.counts
-            types = left.unused_fallback_types
-            batch.fallback_types.setdefault(user_id, {})[device_id] = types
+        await self._key_counts.complete(service, batch)

@@ -18,9 +18,8 @@ FallbackTypesByUser = dict[str, dict[str, list[str]]]
 
 
 class Move(Struct, frozen=True):
-    """A user came into a room (at a stream position), or left it."""
+    """A user came into the event's room (at a stream position), or left it."""
 
-    room_id: str
     user_id: str
     is_in: bool
     position: int
@@ -29,13 +28,14 @@ class Move(Struct, frozen=True):
 class Waiting(Struct, frozen=True):
     """One thing to send, as JSON.
 
-    `device`: the one that a to-device message is for; `move`: what a membership event means;
-    `user_id`: whose devices have changed (there is no JSON then).
+    `device`: the one that a to-device message is for; `room_id`: the room of an event; `move`: what
+    a membership event means; `user_id`: whose devices have changed (there is no JSON then).
     """
 
     position: int
     json: bytes = b""
     device: tuple[str, str] | None = None
+    room_id: str = ""
     move: Move | None = None
     user_id: str = ""
 
