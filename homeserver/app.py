@@ -45,6 +45,7 @@ from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.mail_validation import MAIL, MailStage, MailValidation
 from homeserver.services.membership import Membership
+from homeserver.services.oauth.parts import oauth_parts
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
@@ -161,11 +162,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
 
 
 def _parts(
-    config: Config,
-    database: Database,
-    metrics: Metrics,
-    last_seen: LastSeen,
-    cores: Cores,
+    config: Config, database: Database, metrics: Metrics, last_seen: LastSeen, cores: Cores
 ) -> Parts:
     stream = cores.stream
     rate_limits = RateLimits(config.rate_limits)
@@ -219,6 +216,7 @@ def _parts(
         app_services=cores.app_services,
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption,
+        oauth=oauth_parts(config, database, now_ms),
     )
 
 

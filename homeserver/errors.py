@@ -259,6 +259,17 @@ class BadGateway(MatrixError):
     status = 502
 
 
+class OAuthError(MatrixError):
+    """An answer of an OAuth 2.0 endpoint: `error` is a code of RFC 6749 (section 5.2) or of one of
+    those that extend it, the text is ASCII without quotes."""
+
+    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+        super().__init__(description, errcode=error, status=status)
+
+    def body(self) -> dict[str, Any]:
+        return {"error": self.errcode, "error_description": self.message}
+
+
 class UnableToAuthoriseJoin(MatrixError):
     """We can't tell whether a restricted room's conditions are met: ask another server."""
 

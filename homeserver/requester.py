@@ -10,7 +10,7 @@ class Requester(Struct, frozen=True):
 
     `device_id` is None for application services that act without a device. `app_service` is the
     id of the application service whose token was used. `token_hash` names the access token in
-    the store (never the token itself).
+    the store (never the token itself). `by_oauth`: the device was logged in by OAuth 2.0.
     """
 
     user_id: str
@@ -22,3 +22,4 @@ class Requester(Struct, frozen=True):
     app_service: str | None = None
     token_hash: bytes = b""
     is_rate_limited: bool = True
+    by_oauth: bool = False

@@ -18,6 +18,7 @@ from homeserver.config.network import Federation, OldSigningKey, Outgoing, WellK
 from homeserver.config.notifications import Push, Voip
 from homeserver.config.people import (
     Mail,
+    OAuth,
     Password,
     Presence,
     RateLimit,
@@ -40,6 +41,7 @@ __all__ = [
     "Logging",
     "Mail",
     "Media",
+    "OAuth",
     "OldSigningKey",
     "Outgoing",
     "Password",
@@ -101,6 +103,7 @@ class Config(Section, frozen=True):
         Mail()
     )
     sessions: Annotated[Sessions, about("Logged-in devices.")] = Sessions()
+    oauth: Annotated[OAuth, about("The OAuth 2.0 API, for clients that prefer it.")] = OAuth()
     query_string_access_tokens: Annotated[
         bool, about("Accept ?access_token=…, which the specification deprecates.")
     ] = True
@@ -139,6 +142,8 @@ class Config(Section, frozen=True):
             raise ValueError("`database` must be `embedded` or a postgresql:// URL")
         if self.public_baseurl and not re.match(r"https?://[^/]+", self.public_baseurl):
             raise ValueError("`public_baseurl` must begin with https:// (or http://)")
+        if self.oauth.enabled and not self.public_baseurl:
+            raise ValueError("`oauth` needs `public_baseurl`: where its pages are")
 
     @property
     def signing_key_path(self) -> Path:

@@ -59,6 +59,19 @@ class Sessions(Section, frozen=True):
     ] = 3600
 
 
+class OAuth(Section, frozen=True):
+    enabled: Annotated[
+        bool,
+        about(
+            "Let clients log in by OAuth 2.0, on web pages of this server, beside /login."
+            " Needs public_baseurl."
+        ),
+    ] = False
+    browser_session_lifetime: Annotated[
+        Annotated[int, Meta(ge=60)], about("Seconds that a browser stays signed in on these pages.")
+    ] = 3600
+
+
 class RateLimit(Section, frozen=True):
     per_second: Annotated[Annotated[float, Meta(gt=0)], about("So many a second, in the long run.")]
     burst: Annotated[Annotated[int, Meta(ge=1)], about("So many at once.")]

@@ -14,6 +14,7 @@ from homeserver.errors import (
     Forbidden,
     GuestAccessForbidden,
     MissingToken,
+    Unrecognized,
     UserLocked,
     UserSuspended,
 )
@@ -75,8 +76,8 @@ class Authentication:
     async def requester(self, call: Call, declaration: Declaration) -> Requester | None:
         """The caller, or None if there is no token and the route can do without.
 
-        Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden`, `UserSuspended` or
-        `GuestAccessForbidden` if the route isn't for them.
+        Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden`, `UserSuspended`,
+        `Unrecognized` or `GuestAccessForbidden` if the route isn't for them.
         """
         token = bearer_token(call.request, self._query_tokens)
         if token is None:
@@ -93,6 +94,8 @@ class Authentication:
             raise UserLocked("This account is locked", soft_logout=True)
         if requester.is_suspended and declaration.not_if_suspended:
             raise UserSuspended("You cannot do this while your account is suspended")
+        if requester.by_oauth and declaration.not_by_oauth:
+            raise Unrecognized("Devices logged in by OAuth 2.0 do this on the server's web pages")
         _check(declaration.auth, requester)
         self._seen(requester, call.address, call.request.headers.get("User-Agent"))
         return requester

@@ -78,6 +78,9 @@ class Options(TypedDict, total=False):
     """Whether a locked account may call it (logging out)."""
     not_if_suspended: bool
     """Whether a suspended account is refused (joining, sending, changing the profile, ...)."""
+    not_by_oauth: bool
+    """Whether devices that were logged in by OAuth 2.0 are refused: what needs User-Interactive
+    Authentication. client-server-api#oauth-20-api"""
 
 
 class Declaration(Struct, frozen=True):
@@ -94,6 +97,7 @@ class Declaration(Struct, frozen=True):
     max_body: int | None
     even_if_locked: bool
     not_if_suspended: bool
+    not_by_oauth: bool
 
     @property
     def section(self) -> str:
@@ -151,6 +155,7 @@ class Endpoints:
                     max_body=options.get("max_body"),
                     even_if_locked=options.get("even_if_locked", False),
                     not_if_suspended=options.get("not_if_suspended", False),
+                    not_by_oauth=options.get("not_by_oauth", False),
                 )
             )
             return handler

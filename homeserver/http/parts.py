@@ -22,6 +22,7 @@ from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.mail_validation import MailValidation
 from homeserver.services.media.parts import MediaParts
 from homeserver.services.membership import Membership
+from homeserver.services.oauth.parts import OAuthParts
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.previews.previews import Previews
@@ -104,3 +105,5 @@ class Parts(Struct, frozen=True):
     user_interactive: UserInteractive
     mail_validation: MailValidation
     encryption: EncryptionParts
+    oauth: OAuthParts | None
+    """None if the config doesn't offer it."""

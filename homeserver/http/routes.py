@@ -57,6 +57,11 @@ from homeserver.http.federation import third_party_invites as federation_third_p
 from homeserver.http.media import downloads as media_downloads
 from homeserver.http.media import previews as media_previews
 from homeserver.http.media import uploads as media_uploads
+from homeserver.http.oauth import authorize as oauth_authorize
+from homeserver.http.oauth import clients as oauth_clients
+from homeserver.http.oauth import metadata as oauth_metadata
+from homeserver.http.oauth import sign_in as oauth_sign_in
+from homeserver.http.oauth import token as oauth_token
 
 ROUTES: tuple[Endpoints, ...] = (
     discovery.pages,
@@ -66,6 +71,12 @@ ROUTES: tuple[Endpoints, ...] = (
     login.endpoints,
     login_fallback.endpoints,
     auth_fallback.endpoints,
+    oauth_metadata.endpoints,
+    oauth_metadata.documents,
+    oauth_clients.endpoints,
+    oauth_authorize.endpoints,
+    oauth_sign_in.endpoints,
+    oauth_token.endpoints,
     account.endpoints,
     threepids.endpoints,
     threepids.pages,

@@ -26,15 +26,25 @@ DevicesDeleted = Callable[[str, Sequence[str]], Awaitable[None]]
 """Is told, after the commit, which devices of a user are gone: (user id, device ids)."""
 
 MAX_DEVICE_ID_LENGTH = 255
+FAMILY_KIND = "hso"
 _DEVICE_ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+class OAuthGrant(Struct, frozen=True):
+    """By what a client logs in with OAuth 2.0. The `family`, 32 hexadecimal digits, is in each of
+    the refresh tokens that come of it, so that a used one can still be told from an unknown one."""
+
+    client_id: str
+    family: str
+
+
 class Login(Struct, frozen=True):
-    """What a client asks for when it logs in."""
+    """What a client asks for when it logs in; by OAuth 2.0, it can refresh its tokens."""
 
     device_id: str | None = None
     display_name: str | None = None
     can_refresh: bool = False
+    oauth: OAuthGrant | None = None
 
 
 class Credentials(Struct, frozen=True):
@@ -101,7 +111,8 @@ class Sessions:
         if not 0 < len(device_id.encode()) <= MAX_DEVICE_ID_LENGTH:
             raise InvalidParam(f"A device_id has 1 to {MAX_DEVICE_ID_LENGTH} bytes")
         now = self._clock()
-        credentials = self._new_credentials(device_id, login.can_refresh)
+        can_refresh = login.can_refresh or login.oauth is not None
+        credentials = self._new_credentials(device_id, can_refresh, login.oauth)
         ended: list[bytes] = []
         async with self._database.transaction() as connection:
             if await cross_signing.is_public_key(connection, user_id, device_id):
@@ -113,29 +124,66 @@ class Sessions:
                 # "If the client sets the device_id, the server will invalidate any access and
                 # refresh tokens previously assigned to that device."
                 ended = await tokens.delete_of_device(connection, user_id, device_id)
-            await tokens.insert(connection, self._stored(user_id, credentials, None), now)
+            stored = self._stored(user_id, credentials, login.oauth)
+            await tokens.insert(connection, stored, now)
         self._forget(ended)
         if is_new:
             await self._device_lists.publish(DeviceListUpdate(user_id, device_id))
         return credentials
 
-    async def refresh(self, refresh_token: str) -> Credentials:
-        """Exchange a refresh token. Raises `UnknownToken`."""
-        token_hash = _hash(refresh_token)
+    async def refresh(self, refresh_token: str, oauth_client: str | None = None) -> Credentials:
+        """Exchange a refresh token, which was given to `oauth_client` (None: not by OAuth 2.0).
+
+        Raises `UnknownToken`. A token that was used already ends its device if it came by OAuth.
+        """
+        family = _family(refresh_token)
+        grant = OAuthGrant(oauth_client, family) if oauth_client and family else None
+        credentials = await self._exchange(_hash(refresh_token), oauth_client, grant)
+        if credentials is None:
+            if family is not None and not await self._is_refresh_token(refresh_token):
+                await self.end_family(family)
+            raise UnknownToken("This refresh token is not known, or was used already")
+        return credentials
+
+    async def _exchange(
+        self, token_hash: bytes, oauth_client: str | None, grant: OAuthGrant | None
+    ) -> Credentials | None:
         ended: list[bytes] = []
         async with self._database.transaction() as connection:
             found = await tokens.find_refresh_token(connection, token_hash)
-            if found is None:
-                raise UnknownToken("This refresh token is not known, or was used already")
+            if found is None or found.oauth_client != oauth_client:
+                return None
             if found.replaces is not None:
                 ended = await tokens.confirm(connection, found.replaces)
             # Exchanged before, and nobody used what was given: the client didn't get it.
             await tokens.delete_successors(connection, token_hash)
-            credentials = self._new_credentials(found.device_id, can_refresh=True)
-            stored = self._stored(found.user_id, credentials, replaces=token_hash)
+            credentials = self._new_credentials(found.device_id, can_refresh=True, grant=grant)
+            stored = self._stored(found.user_id, credentials, grant, replaces=token_hash)
             await tokens.insert(connection, stored, self._clock())
         self._forget(ended)
         return credentials
+
+    async def _is_refresh_token(self, token: str) -> bool:
+        async with self._database.connection() as connection:
+            return await tokens.find_refresh_token(connection, _hash(token)) is not None
+
+    async def end_family(self, family: str) -> None:
+        """End the device that was logged in by this grant, if it (still) is.
+
+        "The homeserver SHOULD consider that the session is compromised if an old, invalidated
+        refresh token is used, and SHOULD revoke the session."
+        """
+        async with self._database.connection() as connection:
+            device = await tokens.device_of_family(connection, _hash(family))
+        if device is not None:
+            await self._delete(device[0], [device[1]])
+
+    async def end_token(self, token: str) -> None:
+        """End the device that has this access or refresh token, if there is one."""
+        async with self._database.connection() as connection:
+            device = await tokens.device_of_token(connection, _hash(token))
+        if device is not None:
+            await self._delete(device[0], [device[1]])
 
     async def delete_devices(self, user_id: str, device_ids: Sequence[str]) -> None:
         """Log these devices out and delete them; unknown ones are passed over."""
@@ -175,15 +223,24 @@ class Sessions:
         for token_hash in token_hashes:
             self._cache.discard(token_hash)
 
-    def _new_credentials(self, device_id: str, can_refresh: bool) -> Credentials:
+    def _new_credentials(
+        self, device_id: str, can_refresh: bool, grant: OAuthGrant | None
+    ) -> Credentials:
+        kind = "hsr" if grant is None else f"{FAMILY_KIND}_{grant.family}"
         return Credentials(
             device_id=device_id,
             access_token=_new_token("hsa"),
-            refresh_token=_new_token("hsr") if can_refresh else None,
+            refresh_token=_new_token(kind) if can_refresh else None,
             expires_in_ms=self._lifetime_ms if can_refresh else None,
         )
 
-    def _stored(self, user_id: str, credentials: Credentials, replaces: bytes | None) -> NewTokens:
+    def _stored(
+        self,
+        user_id: str,
+        credentials: Credentials,
+        grant: OAuthGrant | None,
+        replaces: bytes | None = None,
+    ) -> NewTokens:
         lifetime, refresh_token = credentials.expires_in_ms, credentials.refresh_token
         return NewTokens(
             user_id=user_id,
@@ -192,6 +249,8 @@ class Sessions:
             refresh_token=_hash(refresh_token) if refresh_token is not None else None,
             expires_at=self._clock() + lifetime if lifetime is not None else None,
             replaces=replaces,
+            oauth_client=grant.client_id if grant is not None else None,
+            oauth_family=_hash(grant.family) if grant is not None else None,
         )
 
 
@@ -202,6 +261,12 @@ def _hash(token: str) -> bytes:
 
 def _new_token(kind: str) -> str:
     return f"{kind}_{secrets.token_urlsafe(32)}"
+
+
+def _family(refresh_token: str) -> str | None:
+    """What the refresh tokens of one OAuth grant have in common."""
+    kind, _, rest = refresh_token.partition("_")
+    return rest.partition("_")[0] if kind == FAMILY_KIND else None
 
 
 def _new_device_id() -> str:

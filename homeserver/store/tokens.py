@@ -24,10 +24,16 @@ class RefreshToken(Struct, frozen=True):
     user_id: str
     device_id: str
     replaces: bytes | None
+    oauth_client: str | None
+    oauth_family: bytes | None
 
 
 class NewTokens(Struct, frozen=True):
-    """The tokens that a device is given; the refresh token only if the client can use one."""
+    """The tokens that a device is given; the refresh token only if the client can use one.
+
+    `oauth_client` is the client that got them by OAuth 2.0, `oauth_family` what they and all that
+    they are exchanged for have in common.
+    """
 
     user_id: str
     device_id: str
@@ -35,12 +41,14 @@ class NewTokens(Struct, frozen=True):
     refresh_token: bytes | None
     expires_at: int | None
     replaces: bytes | None = None
+    oauth_client: str | None = None
+    oauth_family: bytes | None = None
 
 
 async def find_session(connection: Connection, token_hash: bytes) -> Session | None:
     row = await connection.fetchrow(
         """
-        SELECT t.user_id, t.device_id, t.expires_at, t.replaces,
+        SELECT t.user_id, t.device_id, t.expires_at, t.replaces, t.by_oauth,
                a.is_guest, a.is_admin, a.is_suspended, a.is_locked
         FROM access_tokens t JOIN accounts a USING (user_id)
         WHERE t.token_hash = $1 AND NOT a.is_deactivated
@@ -57,6 +65,7 @@ async def find_session(connection: Connection, token_hash: bytes) -> Session | N
         is_suspended=row["is_suspended"],
         is_locked=row["is_locked"],
         token_hash=token_hash,
+        by_oauth=row["by_oauth"],
     )
     return Session(requester, row["expires_at"], row["replaces"])
 
@@ -65,7 +74,7 @@ async def find_refresh_token(connection: Connection, token_hash: bytes) -> Refre
     """The refresh token, locked until the transaction ends."""
     row = await connection.fetchrow(
         """
-        SELECT user_id, device_id, replaces FROM refresh_tokens
+        SELECT user_id, device_id, replaces, oauth_client, oauth_family FROM refresh_tokens
         WHERE token_hash = $1 FOR UPDATE
         """,
         token_hash,
@@ -78,20 +87,24 @@ async def insert(connection: Connection, tokens: NewTokens, now: int) -> None:
     if tokens.refresh_token is not None:
         await connection.execute(
             """
-            INSERT INTO refresh_tokens (token_hash, user_id, device_id, replaces, created_at)
-            VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO refresh_tokens
+                (token_hash, user_id, device_id, replaces, created_at, oauth_client, oauth_family)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             """,
             tokens.refresh_token,
             tokens.user_id,
             tokens.device_id,
             tokens.replaces,
             now,
+            tokens.oauth_client,
+            tokens.oauth_family,
         )
     await connection.execute(
         """
         INSERT INTO access_tokens
-            (token_hash, user_id, device_id, expires_at, refresh_token, replaces, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+            (token_hash, user_id, device_id, expires_at, refresh_token, replaces, created_at,
+             by_oauth)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
         tokens.access_token,
         tokens.user_id,
@@ -100,7 +113,28 @@ async def insert(connection: Connection, tokens: NewTokens, now: int) -> None:
         tokens.refresh_token,
         tokens.replaces,
         now,
+        tokens.oauth_client is not None,
     )
+
+
+async def device_of_token(connection: Connection, token_hash: bytes) -> tuple[str, str] | None:
+    """(user id, device id) of an access or refresh token, an expired one too."""
+    row = await connection.fetchrow(
+        """
+        SELECT user_id, device_id FROM access_tokens WHERE token_hash = $1
+        UNION SELECT user_id, device_id FROM refresh_tokens WHERE token_hash = $1
+        """,
+        token_hash,
+    )
+    return None if row is None else (row[0], row[1])
+
+
+async def device_of_family(connection: Connection, family: bytes) -> tuple[str, str] | None:
+    """(user id, device id) of the device whose present tokens are of this family."""
+    row = await connection.fetchrow(
+        "SELECT user_id, device_id FROM refresh_tokens WHERE oauth_family = $1 LIMIT 1", family
+    )
+    return None if row is None else (row[0], row[1])
 
 
 async def delete_of_device(connection: Connection, user_id: str, device_id: str) -> list[bytes]:

@@ -41,7 +41,7 @@ async def whoami(call: Call) -> JsonObject:
     return answer
 
 
-@endpoints.post("/account/password", auth=Auth.OPTIONAL, limit=Limit.LOGIN)
+@endpoints.post("/account/password", auth=Auth.OPTIONAL, limit=Limit.LOGIN, not_by_oauth=True)
 async def change_password(call: Call, body: PasswordBody) -> JsonObject:
     """client-server-api#post_matrixclientv3accountpassword"""
     requester = call.maybe_requester
@@ -76,7 +76,13 @@ async def _proven_user(call: Call, results: Mapping[str, Any]) -> str:
     return user_id
 
 
-@endpoints.post("/account/deactivate", auth=Auth.OPTIONAL, limit=Limit.LOGIN, empty_body=True)
+@endpoints.post(
+    "/account/deactivate",
+    auth=Auth.OPTIONAL,
+    limit=Limit.LOGIN,
+    not_by_oauth=True,
+    empty_body=True,
+)
 async def deactivate(call: Call, body: DeactivateBody) -> JsonObject:
     """client-server-api#post_matrixclientv3accountdeactivate"""
     requester = call.maybe_requester

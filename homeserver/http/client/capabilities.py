@@ -33,6 +33,11 @@ async def capabilities(call: Call) -> JsonObject:
         "m.room_versions": room_versions,
         "m.forget_forced_upon_leave": forgets,
     }
+    if call.requester.by_oauth:
+        # What needs User-Interactive Authentication "can't be used when an access token is
+        # obtained with this API".
+        for name in ("m.change_password", "m.3pid_changes", "m.get_login_token"):
+            answer[name] = {"enabled": False}
     if call.requester.is_admin:
         answer["m.account_moderation"] = {"suspend": True, "lock": True}
     return {"capabilities": answer}

@@ -65,13 +65,13 @@ async def rename_device(
     return {}
 
 
-@endpoints.delete("/devices/{device_id}", auth=Auth.USER, empty_body=True)
+@endpoints.delete("/devices/{device_id}", auth=Auth.USER, not_by_oauth=True, empty_body=True)
 async def delete_device(call: Call, device_id: str, body: DeleteBody) -> JsonObject:
     """client-server-api#delete_matrixclientv3devicesdeviceid"""
     return await _delete(call, body.auth, [device_id])
 
 
-@endpoints.post("/delete_devices", auth=Auth.USER)
+@endpoints.post("/delete_devices", auth=Auth.USER, not_by_oauth=True)
 async def delete_devices(call: Call, body: DeleteDevicesBody) -> JsonObject:
     """client-server-api#post_matrixclientv3delete_devices"""
     return await _delete(call, body.auth, body.devices)

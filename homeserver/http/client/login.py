@@ -129,6 +129,7 @@ def _identifier(body: LoginBody) -> JsonObject:
     "/login/get_token",
     auth=Auth.USER,
     limit=Limit.LOGIN,
+    not_by_oauth=True,
     versions=("v1",),
     empty_body=True,
     unstable=("/unstable/org.matrix.msc3882/login/get_token",),

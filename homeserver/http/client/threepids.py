@@ -94,7 +94,7 @@ async def add_by_identity_server(call: Call, body: OldAddBody) -> JsonObject:
     raise ThreepidAuthFailed("This server asks no identity server: use /account/3pid/add")
 
 
-@endpoints.post("/account/3pid/add", auth=Auth.USER, limit=Limit.LOGIN)
+@endpoints.post("/account/3pid/add", auth=Auth.USER, not_by_oauth=True, limit=Limit.LOGIN)
 async def add_threepid(call: Call, body: AddBody) -> JsonObject:
     """client-server-api#post_matrixclientv3account3pidadd"""
     user_id = call.requester.user_id

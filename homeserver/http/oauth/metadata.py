@@ -1,0 +1,59 @@
+"""What the authorization server tells of itself. client-server-api#server-metadata-discovery"""
+
+from __future__ import annotations
+
+from homeserver.http.call import Call
+from homeserver.http.endpoint import Auth, Endpoints, Resource
+from homeserver.http.oauth.paths import PREFIX, offered, url
+from homeserver.json_types import JsonObject
+from homeserver.protocol.oauth.clients import AUTHORIZATION_CODE, REFRESH_TOKEN
+from homeserver.protocol.oauth.requests import RESPONSE_MODES
+
+endpoints = Endpoints()
+documents = Endpoints(prefix="", versions=(), resource=Resource.CLIENT)
+
+
+@endpoints.get(
+    "/auth_metadata",
+    auth=Auth.NONE,
+    versions=("v1",),
+    unstable=("/unstable/org.matrix.msc2965/auth_metadata",),
+)
+async def auth_metadata(call: Call) -> JsonObject:
+    """client-server-api#get_matrixclientv1auth_metadata"""
+    oauth = offered(call)
+    return {
+        "issuer": url(oauth, "/"),
+        "authorization_endpoint": url(oauth, "/authorize"),
+        "token_endpoint": url(oauth, "/token"),
+        "registration_endpoint": url(oauth, "/clients"),
+        "revocation_endpoint": url(oauth, "/revoke"),
+        "response_types_supported": ["code"],
+        "response_modes_supported": RESPONSE_MODES,
+        "grant_types_supported": [AUTHORIZATION_CODE, REFRESH_TOKEN],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "prompt_values_supported": ["create"],
+    }
+
+
+@endpoints.get(
+    "/auth_issuer",
+    auth=Auth.NONE,
+    versions=(),
+    unstable=("/unstable/org.matrix.msc2965/auth_issuer",),
+)
+async def auth_issuer(call: Call) -> JsonObject:
+    """MSC2965, before there was `auth_metadata`"""
+    return {"issuer": url(offered(call), "/")}
+
+
+@documents.get(
+    f"{PREFIX}/.well-known/openid-configuration",
+    also=(f"/.well-known/oauth-authorization-server{PREFIX}",),
+    auth=Auth.NONE,
+)
+async def discovery_document(call: Call) -> JsonObject:
+    """RFC 8414, section 3: the same, where those look who know only the issuer."""
+    return await auth_metadata(call)
