@@ -49,6 +49,7 @@ from homeserver.services.oauth.parts import oauth_parts
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
+from homeserver.services.pruning import Pruning
 from homeserver.services.push_rule_settings import PushRuleSettings
 from homeserver.services.receipts import Receipts
 from homeserver.services.registration import Registered, Registration, RegistrationTokenStage
@@ -115,18 +116,13 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         cores = await running_cores(config, database, metrics, stack)
         stream, remote = cores.stream, cores.remote
         parts = _parts(config, database, metrics, last_seen, cores)
+        background.beside(stack, _pruning(config, database, parts).run)
         stack.push_async_callback(parts.profiles.stop)
         _follow_replacements(database, stream, parts, stack)
         stack.push_async_callback(parts.encryption.stop)
         await parts.delayed_events.start()
         stack.push_async_callback(parts.delayed_events.stop)
-        take_encryption_edus(cores.federation.edus, parts.encryption)
-        look_elsewhere(
-            parts.directories.spaces,
-            parts.directories.summaries,
-            RemoteHierarchy(cores.remote.client),
-        )
-        parts.history.event_elsewhere = cores.federation.inbound.backfill.event_at
+        _join_federation(cores, parts)
         doors = Doors(
             parts=parts,
             authentication=Authentication(
@@ -159,6 +155,22 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
             first_admin_token=await parts.registration.first_admin_token(),
             stream=stream,
         )
+
+
+def _join_federation(cores: Cores, parts: Parts) -> None:
+    """What other servers tell goes to the parts, and the parts ask other servers."""
+    take_encryption_edus(cores.federation.edus, parts.encryption)
+    look_elsewhere(
+        parts.directories.spaces,
+        parts.directories.summaries,
+        RemoteHierarchy(cores.remote.client),
+    )
+    parts.history.event_elsewhere = cores.federation.inbound.backfill.event_at
+
+
+def _pruning(config: Config, database: Database, parts: Parts) -> Pruning:
+    days = config.sessions.unseen_device_days
+    return Pruning(database, parts.sessions.delete_devices, days, now_ms)
 
 
 def _parts(

@@ -57,6 +57,10 @@ class Sessions(Section, frozen=True):
         Annotated[int, Meta(ge=1)],
         about("Seconds until a token must be refreshed, for clients that can refresh theirs."),
     ] = 3600
+    unseen_device_days: Annotated[
+        Annotated[int, Meta(ge=30)] | None,
+        about("Devices that weren't seen for so many days are logged out; null: never."),
+    ] = None
 
 
 class OAuth(Section, frozen=True):

@@ -255,3 +255,34 @@ async def users_after(connection: Connection, server_name: str, after: int) -> l
         after,
     )
     return [record[0] for record in records]
+
+
+async def prune(connection: Connection, told_upto: int) -> None:
+    """Delete the changes that newer ones make superfluous.
+
+    Who asks what changed since a position is told of users, servers also of devices: the newest
+    change of each existing device is enough, and of a device that is no more until all servers
+    were told (`told_upto`).
+    """
+    await connection.execute(
+        """
+        DELETE FROM device_list_changes WHERE position IN (
+            SELECT position FROM (
+                SELECT position, row_number() OVER (
+                    PARTITION BY user_id, device_id, only_for ORDER BY position DESC) AS age
+                FROM device_list_changes) AS aged
+            WHERE age > 1)
+        """
+    )
+    await connection.execute(
+        """
+        DELETE FROM device_list_changes c
+        WHERE c.position <= $1 AND c.device_id <> '' AND c.only_for IS NULL
+            AND NOT EXISTS (SELECT FROM devices d
+                            WHERE d.user_id = c.user_id AND d.device_id = c.device_id)
+            AND EXISTS (SELECT FROM device_list_changes newer
+                        WHERE newer.user_id = c.user_id AND newer.position > c.position
+                            AND newer.device_id <> '' AND newer.only_for IS NULL)
+        """,
+        told_upto,
+    )

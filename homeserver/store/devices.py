@@ -133,3 +133,22 @@ async def seen(connection: Connection, sightings: Sequence[Sighting]) -> None:
         [s.ip for s in sightings],
         [s.user_agent for s in sightings],
     )
+
+
+async def unseen_since(connection: Connection, before: int) -> dict[str, list[str]]:
+    """The devices of users that made no request since a time (milliseconds), by user.
+
+    Without dehydrated ones, which never make any, and those of application services' users.
+    """
+    rows = await connection.fetch(
+        """
+        SELECT d.user_id, array_agg(d.device_id)
+        FROM devices d JOIN accounts a USING (user_id)
+        WHERE coalesce(d.last_seen_at, d.created_at) < $1 AND a.app_service IS NULL
+            AND NOT EXISTS (SELECT FROM dehydrated_devices h
+                            WHERE h.user_id = d.user_id AND h.device_id = d.device_id)
+        GROUP BY d.user_id
+        """,
+        before,
+    )
+    return {row[0]: row[1] for row in rows}

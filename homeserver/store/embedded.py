@@ -39,7 +39,7 @@ DATABASE = "homeserver"
 SUPERUSER = "postgres"
 START_SECONDS = 3600.0  # a recovery takes as long as it takes
 STOP_SECONDS = 60.0
-LONGEST_LOG = 1_000_000  # bytes; a longer one is begun anew at the next start
+LONGEST_LOG = 1_000_000  # bytes; a longer one is begun anew
 LONGEST_SOCKET_PATH = 107
 
 SETTINGS = {
@@ -128,6 +128,7 @@ class EmbeddedPostgres:
         """Starts it again whenever it dies (killed for its memory, say); runs until cancelled."""
         while True:
             await asyncio.sleep(interval)
+            self._shorten_log()
             pid = self._process.pid if self._process else Postmaster(self.directory).pid
             if not self._alive(pid):
                 self._report("the embedded PostgreSQL has died: starting it again")
@@ -207,8 +208,7 @@ class EmbeddedPostgres:
         for more in (*since, self._settings):
             settings.update(more)
         options = [f"--{name}={value}" for name, value in settings.items()]
-        if self._log.exists() and self._log.stat().st_size > LONGEST_LOG:
-            self._log.unlink()
+        self._shorten_log()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -242,6 +242,12 @@ class EmbeddedPostgres:
                 self._report("PostgreSQL is still recovering from the last crash")
                 told = now + 10
             time.sleep(POLL_SECONDS)
+
+    def _shorten_log(self) -> None:
+        """Servers run for months. PostgreSQL appends, so it goes on at the new end."""
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size > LONGEST_LOG:
+                os.truncate(self._log, 0)
 
     def _last_words(self) -> str:
         try:

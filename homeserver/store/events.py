@@ -202,6 +202,18 @@ async def place(
     )
 
 
+async def prune_placed_later(connection: Connection) -> None:
+    """Forget when events got their place, as far as all who follow the log have read."""
+    await connection.execute(
+        """
+        DELETE FROM placed_later WHERE position <= least(
+            (SELECT min(position) FROM follower_positions),
+            (SELECT position FROM media_links_position),
+            (SELECT min(position) FROM app_services))
+        """
+    )
+
+
 async def mark_redacted(connection: Connection, redactions: Sequence[tuple[str, int]]) -> None:
     """Mark events (by id) as hit by a redaction (its number). The first redaction stays."""
     await connection.execute(

@@ -135,3 +135,20 @@ async def following(connection: Connection, user_ids: Iterable[str]) -> list[Fol
         list(user_ids),
     )
     return [Following(*record) for record in records]
+
+
+async def prune(connection: Connection) -> None:
+    """Delete the lists of users with whom no room is shared: they would be fetched anew anyway."""
+    await connection.execute(
+        """
+        WITH gone AS (
+            DELETE FROM remote_device_lists l
+            WHERE NOT EXISTS (
+                SELECT FROM memberships m
+                WHERE m.user_id = l.user_id AND m.membership = 'join' AND m.room_number IN (
+                    SELECT room_number FROM memberships WHERE is_local AND membership = 'join'))
+            RETURNING user_id
+        )
+        DELETE FROM remote_devices d USING gone WHERE d.user_id = gone.user_id
+        """
+    )

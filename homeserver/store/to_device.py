@@ -137,6 +137,17 @@ async def delete_outgoing(connection: Connection, destination: str, upto: int) -
     )
 
 
+async def delete_for_dead_servers(connection: Connection, since: int) -> None:
+    """Delete what waits for servers that haven't answered since a time in milliseconds."""
+    await connection.execute(
+        """
+        DELETE FROM outgoing_to_device WHERE destination IN (
+            SELECT destination FROM server_outages WHERE failing_since < $1)
+        """,
+        since,
+    )
+
+
 async def put_transactions(connection: Connection, rows: Sequence[TransactionRow]) -> None:
     await connection.execute(
         """
