@@ -21,6 +21,9 @@ SEED ?= 1
 ONLY ?=
 SYNAPSE_VENV ?= .venv-synapse
 
+PIP_FAILED := echo "pip could not install what is needed: does this machine reach https://pypi.org?" \
+	"(Behind a proxy set HTTPS_PROXY, with a mirror PIP_INDEX_URL.) Then run the same again."; exit 1
+
 .DEFAULT_GOAL := help
 .PHONY: help run demo test test-again fuzz test-model test-oracle test-interop soak lint format unit routes config bench clean
 
@@ -82,7 +85,7 @@ clean: ## forget the installation (your data stays)
 $(SYNAPSE_VENV)/.installed: | $(BIN)/python
 	@echo "Installing Synapse into $(SYNAPSE_VENV) (once, about a minute) ..."
 	@$(BIN)/python -m venv $(SYNAPSE_VENV)
-	@$(SYNAPSE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'matrix-synapse==1.163.2'
+	@$(SYNAPSE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'matrix-synapse==1.163.2' || { $(PIP_FAILED); }
 	@touch $@
 
 $(BIN)/python:
@@ -92,10 +95,10 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV) (once, about half a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . || { $(PIP_FAILED); }
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV), with the tools for tests (once, about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || { $(PIP_FAILED); }
 	@touch $(VENV)/.installed $@

@@ -34,6 +34,8 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
     values = _parse(text, path)
     try:
         return decode_config(values, path.absolute().parent, environment)
@@ -63,7 +65,10 @@ def _parse(text: str, path: Path) -> JsonObject:
     else:
         values = _yaml(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold `key: value` lines, found {_shown(values)}")
+        raise ConfigError(
+            f"{path}: must hold `key: value` lines such as `server_name: example.org`,"
+            f" found {_shown(values)}"
+        )
     return values
 
 
@@ -101,7 +106,10 @@ def _apply_environment(values: JsonObject, environment: Mapping[str, str]) -> No
             if kind is None:
                 raise ConfigError(f"{name}: there is no option `{'.'.join(path)}`")
             if depth < len(path) - 1:
-                section = section.setdefault(key, {})
+                section[key] = {} if section.get(key) is None else section[key]
+                section = section[key]
+            if not isinstance(section, dict):
+                raise ConfigError(f"{name}: `{key}` is no section: set it as a whole, as YAML")
         section[path[-1]] = text if _is_text(kind) else _yaml(text, name)
 
 

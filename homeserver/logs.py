@@ -19,7 +19,9 @@ from homeserver.http.middleware import add_request_id
 
 _SECRET_KEY = re.compile(r"token|password|secret|authorization|signature|cookie", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
-    r"((?:access|refresh|login)_?token=|Bearer |\w+://[^:/@\s]+:)[^&@\s\"']+", re.IGNORECASE
+    r"((?:access|refresh|login)_?token=|Bearer )[^&@\s\"']+"
+    r"|(\w+://[^:/@\s]+:)[^@\s\"']+(?=@)",  # a password in a URL, but no port
+    re.IGNORECASE,
 )
 _QUIET = {"asyncio": logging.WARNING, "aiohttp": logging.WARNING, "asyncpg": logging.ERROR}
 
@@ -64,7 +66,7 @@ def hide_secrets(
         if _SECRET_KEY.search(key):
             event[key] = "(hidden)"
         elif isinstance(value, str):
-            event[key] = _SECRET_TEXT.sub(r"\1(hidden)", value)
+            event[key] = _SECRET_TEXT.sub(r"\1\2(hidden)", value)
     return event
 
 

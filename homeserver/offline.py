@@ -33,7 +33,7 @@ def database_url(config: Config) -> Iterator[str]:
     postgres = EmbeddedPostgres(directory)
     try:
         url = postgres.start()
-    except EmbeddedError as error:
+    except (EmbeddedError, OSError) as error:
         raise Refused(str(error)) from error
     try:
         yield url
@@ -54,6 +54,8 @@ def after_restore(config: Config) -> int:
 
 
 async def _after_restore(url: str) -> int:
+    from asyncpg import UndefinedTableError
+
     from homeserver.store import one_time_keys, stream_positions
     from homeserver.store.database import Database
 
@@ -67,5 +69,7 @@ async def _after_restore(url: str) -> int:
             return await one_time_keys.clear(connection)
     except stream_positions.WriterLockTaken as error:
         raise Refused(str(error)) from error
+    except UndefinedTableError as error:
+        raise Refused("The database is empty: restore the backup first") from error
     finally:
         await database.close()

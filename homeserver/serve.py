@@ -66,9 +66,9 @@ def serve(config: Config, *, is_local: bool) -> None:
     try:
         uvloop.run(_serve(config, is_local))
     except _REFUSALS as error:
-        _refuse(str(error))
+        _refuse(_sentence(error))
     except Unavailable as error:
-        _refuse(f"{error.message}: {error.__cause__}")
+        _refuse(error.message)
 
 
 async def _serve(config: Config, is_local: bool) -> None:
@@ -118,6 +118,12 @@ def _banner(server: Homeserver) -> str:
         command=sys.argv[0] if sys.argv[0].endswith("homeserver") else "homeserver",
         option=f" --data-dir {config.data_dir}" if is_elsewhere else "",
     )
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _refuse(problem: str) -> NoReturn:

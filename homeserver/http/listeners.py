@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Iterable
 from functools import partial
@@ -47,7 +48,13 @@ class Listeners:
                 ssl_context=_tls_context(listener.tls),
                 backlog=BACKLOG,
             )
-            await site.start()
+            try:
+                await site.start()
+            except OSError as error:
+                number = error.errno or 0
+                reason = os.strerror(number) if number > 0 else error.strerror
+                place = f"{listener.address}, port {listener.port}"
+                raise OSError(f"can't listen on {place}: {reason}") from error
             self._sites.append(site)
 
     def urls(self) -> list[str]:

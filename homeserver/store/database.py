@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -75,8 +76,8 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, connections: int = 16) -> Database:
-        """Connects to `url` (postgresql://…); raises Unavailable."""
-        with unavailable_if_lost():
+        """Connects to `url` (postgresql://…); raises Unavailable, which says why it can't."""
+        try:
             pool = await asyncpg.create_pool(
                 url,
                 min_size=1,
@@ -86,6 +87,9 @@ class Database:
                 reset=_leave_as_it_is,
                 **_options(),
             )
+        except (*_STUMBLES, OSError, ValueError) as error:
+            reason = "it doesn't answer" if isinstance(error, TimeoutError) else error
+            raise Unavailable(f"The database {_shown(url)} can't be used: {reason}") from error
         return cls(pool, url)
 
     @asynccontextmanager
@@ -123,6 +127,11 @@ class Database:
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+
+def _shown(url: str) -> str:
+    """A database's URL without who logs in there and with which password."""
+    return re.sub(r"//[^/?]*@", "//", url).partition("?")[0]
 
 
 @contextmanager

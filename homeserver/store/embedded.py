@@ -179,7 +179,9 @@ class EmbeddedPostgres:
         )
         if done.returncode != 0:
             output = (done.stdout + done.stderr).decode(errors="replace").strip()
-            raise EmbeddedError(f"{Path(command[0]).name} failed:\n{output}")
+            telling = [line for line in output.splitlines() if "FATAL" in line or "error" in line]
+            problem = "\n".join(telling) or output
+            raise EmbeddedError(f"{Path(command[0]).name} failed:\n{problem}")
 
     def _bring_up(self) -> None:
         """Adopts the one that runs or starts it, and waits until it takes connections."""

@@ -99,7 +99,7 @@ def test_an_unreachable_database_is_told_in_a_sentence(tmp_path: Path) -> None:
     file.write_text("server_name: a.example\ndatabase: postgresql://x:hidden@127.0.0.1:1/y\n")
     done = command("run", "--config", str(file))
     assert done.returncode == 1
-    assert "database can't be reached" in done.stderr
+    assert "The database postgresql://127.0.0.1:1/y can't be used" in done.stderr
     assert "Traceback" not in done.stderr
     assert "hidden@" not in done.stderr
 

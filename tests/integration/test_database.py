@@ -64,9 +64,25 @@ async def test_idle_connections_that_were_cut_are_replaced(database: Database) -
             assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_no_server_is_told_as_unavailable() -> None:
-    with pytest.raises(Unavailable):
-        await Database.open("postgresql://nobody@127.0.0.1:1/none")
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("127.0.0.1:1/none", "Connect call failed"),
+        ("127.0.0.1:x/none", "invalid literal"),
+    ],
+)
+async def test_a_database_that_cannot_be_had_is_named_without_its_password(
+    place: str, reason: str
+) -> None:
+    with pytest.raises(Unavailable, match=reason) as caught:
+        await Database.open(f"postgresql://nobody:secret@{place}")
+    assert place in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+async def test_a_database_that_there_is_not_is_told_as_unavailable(database_url: str) -> None:
+    with pytest.raises(Unavailable, match='"nothing" does not exist'):
+        await Database.open(postgres.database_url(database_url, "nothing"))
 
 
 async def test_an_error_of_the_statement_stays_what_it_is(database: Database) -> None:

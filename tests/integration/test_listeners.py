@@ -50,7 +50,7 @@ async def test_what_keeps_a_listener_from_starting_is_told(
         if kind == "no key":
             tls = {"certificate": "empty.pem", "private_key": "empty.pem"}
         listener, told = {
-            "taken port": ({"port": taken.getsockname()[1]}, "address already in use"),
+            "taken port": ({"port": taken.getsockname()[1]}, "Address already in use"),
             "foreign address": ({"port": 0, "address": "203.0.113.1"}, "203.0.113.1"),
             "no certificate": ({"port": 0, "tls": tls}, "missing.pem"),
             "no key": ({"port": 0, "tls": tls}, "empty.pem"),

@@ -68,6 +68,15 @@ def test_a_misspelt_variable_is_refused() -> None:
         decode_config({"server_name": "a"}, Path("/"), {"HOMESERVER_REGISTRATION__OPEN": "1"})
 
 
+def test_a_variable_fills_an_empty_section_but_no_list() -> None:
+    values: JsonObject = {"server_name": "a", "registration": None}
+    config = decode_config(values, Path("/"), {"HOMESERVER_REGISTRATION__ENABLED": "true"})
+    assert config.registration.enabled
+    values = {"server_name": "a", "listeners": [{"port": 1}]}
+    with pytest.raises(ConfigError, match="HOMESERVER_LISTENERS__PORT: `listeners` is no section"):
+        decode_config(values, Path("/"), {"HOMESERVER_LISTENERS__PORT": "1"})
+
+
 @pytest.mark.parametrize(
     ("values", "texts"),
     [
@@ -98,6 +107,9 @@ def test_a_broken_file_is_refused_with_its_name(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ConfigError, match=re.escape(str(file))):
             load_config(file, {})
+    file.write_bytes(b"server_name: \xff")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load_config(file, {})
     with pytest.raises(ConfigError, match="can't be read"):
         load_config(tmp_path / "missing.yaml", {})
 

@@ -74,3 +74,8 @@ def test_secrets_are_hidden(key: str, value: str) -> None:
     assert "syt_abc" not in shown
     assert "hunter2" not in shown
     assert "(hidden)" in shown
+
+
+def test_a_port_is_no_password() -> None:
+    texts = {"one": "https://push.test:8443/notify", "two": "postgresql://db.test:5432/hs"}
+    assert hide_secrets(None, "", dict(texts)) == texts
