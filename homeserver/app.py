@@ -22,6 +22,7 @@ from homeserver.http.authentication import Authentication
 from homeserver.http.listeners import Listeners
 from homeserver.http.metrics import Metrics
 from homeserver.http.middleware import Doors
+from homeserver.http.oauth.metadata import reset_url
 from homeserver.http.origin import Origins
 from homeserver.http.parts import Directories, Parts
 from homeserver.http.rate_limits import Limit, RateLimits
@@ -45,7 +46,8 @@ from homeserver.services.last_seen import LastSeen
 from homeserver.services.login_tokens import LoginTokens
 from homeserver.services.mail_validation import MAIL, MailStage, MailValidation
 from homeserver.services.membership import Membership
-from homeserver.services.oauth.parts import oauth_parts
+from homeserver.services.oauth.parts import OAuthParts, oauth_parts
+from homeserver.services.oauth.resets import STAGES, OAuthStage
 from homeserver.services.old_sync import OldSync
 from homeserver.services.openid import OpenIdTokens
 from homeserver.services.profiles import Profiles
@@ -189,6 +191,7 @@ def _parts(
     delayed_events = _delayed_events(database, stream, directories, observers)
     encryption = _encryption(config, database, cores, observers)
     observers.deactivated.append(Departures(database, stream).account_ended)
+    oauth = oauth_parts(config, database, now_ms)
     return Parts(
         config=config,
         metrics=metrics,
@@ -202,7 +205,7 @@ def _parts(
         login_tokens=LoginTokens(now_ms),
         openid_tokens=OpenIdTokens(now_ms),
         mail_validation=mail_validation,
-        user_interactive=_user_interactive(accounts, registration, mail_validation),
+        user_interactive=_user_interactive(accounts, registration, mail_validation, oauth),
         stream=stream,
         history=History(stream.reading),
         search=Search(stream),
@@ -228,7 +231,7 @@ def _parts(
         app_services=cores.app_services,
         push_rule_settings=PushRuleSettings(stream.push_rules, stream.writer),
         encryption=encryption,
-        oauth=oauth_parts(config, database, now_ms),
+        oauth=oauth,
     )
 
 
@@ -347,7 +350,10 @@ def _forget(user_id: str, sessions: Sessions, app_services: AppServiceParts) -> 
 
 
 def _user_interactive(
-    accounts: Accounts, registration: Registration, mail_validation: MailValidation
+    accounts: Accounts,
+    registration: Registration,
+    mail_validation: MailValidation,
+    oauth: OAuthParts | None,
 ) -> UserInteractive:
     stages: dict[str, Stage] = {
         "m.login.dummy": Dummy(),
@@ -355,4 +361,7 @@ def _user_interactive(
         MAIL: MailStage(mail_validation),
         "m.login.registration_token": RegistrationTokenStage(registration),
     }
+    if oauth is not None:
+        stage = OAuthStage(oauth.resets, reset_url(oauth))
+        stages.update(dict.fromkeys(STAGES, stage))
     return UserInteractive(stages, now_ms)

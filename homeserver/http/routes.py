@@ -57,8 +57,11 @@ from homeserver.http.federation import third_party_invites as federation_third_p
 from homeserver.http.media import downloads as media_downloads
 from homeserver.http.media import previews as media_previews
 from homeserver.http.media import uploads as media_uploads
+from homeserver.http.oauth import account as oauth_account
+from homeserver.http.oauth import account_devices as oauth_account_devices
 from homeserver.http.oauth import authorize as oauth_authorize
 from homeserver.http.oauth import clients as oauth_clients
+from homeserver.http.oauth import device as oauth_device
 from homeserver.http.oauth import metadata as oauth_metadata
 from homeserver.http.oauth import sign_in as oauth_sign_in
 from homeserver.http.oauth import token as oauth_token
@@ -71,6 +74,9 @@ ROUTES: tuple[Endpoints, ...] = (
     login.endpoints,
     login_fallback.endpoints,
     auth_fallback.endpoints,
+    oauth_account.endpoints,
+    oauth_account_devices.endpoints,
+    oauth_device.endpoints,
     oauth_metadata.endpoints,
     oauth_metadata.documents,
     oauth_clients.endpoints,

@@ -9,6 +9,7 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
 from homeserver.services.encryption.cross_signing import KeysUpload
+from homeserver.services.oauth.resets import STAGES
 from homeserver.services.user_interactive import Operation
 
 endpoints = Endpoints()
@@ -34,8 +35,15 @@ async def upload_cross_signing_keys(call: Call, body: KeysUpload) -> JsonObject:
     if call.requester.app_service is not None or not is_replacing:
         return await upload({})
     operation = Operation("replace cross-signing keys", user_id)
-    flows = [["m.login.password"]]
-    return await call.parts.user_interactive.run(operation, body.auth, flows, upload)
+    flows, auth = [["m.login.password"]], body.auth
+    oauth = call.parts.oauth
+    if call.requester.by_oauth and oauth is not None:
+        # "it uses the m.oauth authentication type if the access token was obtained via the OAuth
+        # 2.0 API". The client says no type, only the session.
+        flows = [[stage] for stage in STAGES]
+        if oauth.resets.is_allowed(user_id):
+            auth = {"type": STAGES[0], **(auth or {})}
+    return await call.parts.user_interactive.run(operation, auth, flows, upload)
 
 
 @endpoints.post(

@@ -6,8 +6,19 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
 from homeserver.http.oauth.paths import PREFIX, offered, url
 from homeserver.json_types import JsonObject
-from homeserver.protocol.oauth.clients import AUTHORIZATION_CODE, REFRESH_TOKEN
+from homeserver.protocol.oauth.clients import GRANT_TYPES
 from homeserver.protocol.oauth.requests import RESPONSE_MODES
+from homeserver.services.oauth.parts import OAuthParts
+
+ACCOUNT = "/account"
+ACTIONS = (
+    "org.matrix.profile",
+    "org.matrix.devices_list",
+    "org.matrix.device_view",
+    "org.matrix.device_delete",
+    "org.matrix.account_deactivate",
+    "org.matrix.cross_signing_reset",
+)
 
 endpoints = Endpoints()
 documents = Endpoints(prefix="", versions=(), resource=Resource.CLIENT)
@@ -30,11 +41,14 @@ async def auth_metadata(call: Call) -> JsonObject:
         "revocation_endpoint": url(oauth, "/revoke"),
         "response_types_supported": ["code"],
         "response_modes_supported": RESPONSE_MODES,
-        "grant_types_supported": [AUTHORIZATION_CODE, REFRESH_TOKEN],
+        "grant_types_supported": GRANT_TYPES,
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
         "prompt_values_supported": ["create"],
+        "device_authorization_endpoint": url(oauth, "/device"),
+        "account_management_uri": url(oauth, ACCOUNT),
+        "account_management_actions_supported": ACTIONS,
     }
 
 
@@ -57,3 +71,8 @@ async def auth_issuer(call: Call) -> JsonObject:
 async def discovery_document(call: Call) -> JsonObject:
     """RFC 8414, section 3: the same, where those look who know only the issuer."""
     return await auth_metadata(call)
+
+
+def reset_url(oauth: OAuthParts) -> str:
+    """Where a user agrees that their cross-signing keys are replaced."""
+    return f"{url(oauth, ACCOUNT)}?action={ACTIONS[-1]}"

@@ -14,7 +14,7 @@ from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.oauth.browser import read_parameters
 from homeserver.http.oauth.paths import PREFIX, offered
 from homeserver.json_types import JsonObject
-from homeserver.protocol.oauth.clients import AUTHORIZATION_CODE, REFRESH_TOKEN
+from homeserver.protocol.oauth.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
 from homeserver.services.oauth.clients import Client
 from homeserver.services.oauth.codes import Allowed, family_of
 from homeserver.services.sessions import Credentials, Login, OAuthGrant
@@ -35,6 +35,8 @@ async def token(call: Call) -> JsonObject:
         return await _for_code(call, client, sent)
     if grant_type == REFRESH_TOKEN:
         return await _for_refresh_token(call, client, sent)
+    if grant_type == DEVICE_CODE:
+        return await _for_device_code(call, client, sent)
     raise OAuthError("unsupported_grant_type", "This server does not know this grant_type")
 
 
@@ -44,10 +46,19 @@ async def _for_code(call: Call, client: Client, sent: Mapping[str, str]) -> Json
     if allowed is None:
         await call.parts.sessions.end_family(family_of(code))
         raise OAuthError("invalid_grant", "The code is not known, or was used already")
-    return await logged_in(call, client, allowed, family_of(code))
+    return await _logged_in(call, client, allowed, family_of(code))
 
 
-async def logged_in(call: Call, client: Client, allowed: Allowed, family: str) -> JsonObject:
+async def _for_device_code(call: Call, client: Client, sent: Mapping[str, str]) -> JsonObject:
+    code = _required(sent, "device_code")
+    allowed = offered(call).device_codes.poll(code, client.client_id)
+    if allowed is None:
+        await call.parts.sessions.end_family(family_of(code))
+        raise OAuthError("invalid_grant", "The code is not known, or was used already")
+    return await _logged_in(call, client, allowed, family_of(code))
+
+
+async def _logged_in(call: Call, client: Client, allowed: Allowed, family: str) -> JsonObject:
     """The tokens of the device that was allowed. Raises OAuthError `invalid_grant`."""
     account = await call.parts.accounts.find(allowed.user_id)
     if account is None or account.is_deactivated or account.is_locked:

@@ -9,6 +9,8 @@ from homeserver.config import Config
 from homeserver.services.oauth.browsers import Browsers
 from homeserver.services.oauth.clients import Clients
 from homeserver.services.oauth.codes import Codes
+from homeserver.services.oauth.device_codes import DeviceCodes
+from homeserver.services.oauth.resets import CrossSigningResets
 from homeserver.store.database import Database
 
 
@@ -18,6 +20,8 @@ class OAuthParts(Struct, frozen=True):
     base_url: str
     clients: Clients
     codes: Codes
+    device_codes: DeviceCodes
+    resets: CrossSigningResets
     browsers: Browsers
 
 
@@ -29,5 +33,7 @@ def oauth_parts(config: Config, database: Database, clock: Clock) -> OAuthParts 
         base_url=config.public_baseurl.rstrip("/"),
         clients=Clients(database, clock),
         codes=Codes(clock),
+        device_codes=DeviceCodes(clock),
+        resets=CrossSigningResets(clock),
         browsers=Browsers(database, clock, config.oauth.browser_session_lifetime * 1000),
     )
