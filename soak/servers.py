@@ -91,7 +91,12 @@ class Theirs:
         self.is_up = False
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._synapse.start)
+        starting = asyncio.ensure_future(asyncio.to_thread(self._synapse.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])  # so that `stop` finds the process that it starts
+            raise
         self.is_up = True
 
     async def stop(self) -> None:
