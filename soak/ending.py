@@ -61,18 +61,22 @@ class Ending:
         """A guest of a server that may be out of the room, or only think that it is in it.
 
         Where a partition had its users joined and the resolution says that they never were, the
-        others don't tell it so: they think that it isn't there. Its users leave and come back.
+        others don't tell it so: they think that it isn't there. Its users leave and come back. A
+        leave that is still on its way when the host invites would take the new join back.
         """
         town = self._town
         guest, host = town.of_server(server)[1], town.anchor(room.host)
         for each in town.of_server(server):
             await each.once(each.client.leave(room.room_id))
+        users = {each.user_id for each in town.of_server(server)}
+        for other in room.servers:
+            await _until_members(town.anchor(other), room, users.isdisjoint)
         path = f"/rooms/{quote(room.room_id)}/unban"
         await host.once(host.client.post(path, {"user_id": guest.user_id}))
         await host.once(host.client.invite(room.room_id, guest.user_id))
         await guest.until_answered(lambda: join(guest, room.room_id, town.server_name(room.host)))
         for other in room.servers:
-            await _until_seen(town.anchor(other), room, guest)
+            await _until_members(town.anchor(other), room, {guest.user_id}.issubset)
         return guest
 
     async def _last_words(self, room: Room, observers: list[Person], text: str) -> None:
@@ -141,12 +145,12 @@ class Ending:
         ]
 
 
-async def _until_seen(anchor: Person, room: Room, guest: Person) -> None:
-    """Waits until the anchor's server knows that the guest is in the room, but not for ever."""
+async def _until_members(anchor: Person, room: Room, hold: Callable[[set[str]], bool]) -> None:
+    """Waits until `hold` of the members that the anchor's server shows, but not for ever."""
     end = time.monotonic() + DELIVERY_SECONDS
     while time.monotonic() < end:
         members = await anchor.once(anchor.client.joined_members(room.room_id))
-        if members is not None and guest.user_id in members:
+        if members is not None and hold(members):
             return
         await asyncio.sleep(0.2)
 
