@@ -95,6 +95,7 @@ class Ending:
                 if not await _until(partial(_was_told, other, event_id)):
                     problem = f"{other.user_id} was never told the last word of {person.user_id}"
                     self.found.append(Difference(room, problem, (event_id,)))
+                    return
 
     async def _last_receipts(self, room: Room, observers: list[Person]) -> None:
         event_id = room.events[-1]
