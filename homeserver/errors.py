@@ -43,6 +43,13 @@ class Forbidden(MatrixError):
     errcode = "M_FORBIDDEN"
 
 
+class BadState(MatrixError):
+    """The change of state can't be: lifting a ban that there isn't."""
+
+    status = 403
+    errcode = "M_BAD_STATE"
+
+
 class OtherUser(Forbidden):
     """The credentials are somebody else's: nothing that another attempt could mend."""
 

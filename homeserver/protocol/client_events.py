@@ -142,6 +142,11 @@ def transaction_id(txn_id: str) -> bytes:
     return b'"transaction_id":' + _encode(txn_id)
 
 
+def delay_id(delay_id: str) -> bytes:
+    """Fragment: the same of an event that was sent later (MSC4140)."""
+    return b'"org.matrix.msc4140.delay_id":' + _encode(delay_id)
+
+
 def membership(value: str) -> bytes:
     """Fragment: the reader's own membership at the event, `leave` if they had none."""
     return _MEMBERSHIPS.get(value) or b'"membership":' + _encode(value)

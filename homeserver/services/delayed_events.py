@@ -37,6 +37,7 @@ from homeserver.stream.client_state import ClientState
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft, Transaction
 from homeserver.stream.stored_event import StoredEvent
+from homeserver.stream.transactions import DELAYED
 
 MAX_DELAY_MS = 24 * 3600 * 1000
 MAX_PER_USER = 100
@@ -320,7 +321,7 @@ class DelayedEvents:
             return await self._stream.sender.send(event.room_id, draft, transaction)
 
         await self._stream.transactions.once(
-            Transaction(event.user_id, event.device_id, event.delay_id), "delayed", send
+            Transaction(event.user_id, event.device_id, event.delay_id), DELAYED, send
         )
 
     async def _forget(self, delay_ids: Iterable[str]) -> None:
@@ -371,7 +372,10 @@ def _shown(event: DelayedEvent) -> JsonObject:
         "delay_id": event.delay_id,
         "room_id": event.room_id,
         "type": event.type,
+        # The proposal's names, and those that it had before, which clients read.
+        "delay_ms": event.delay,
         "delay": event.delay,
+        "delayed_since_ts": event.running_since,
         "running_since": event.running_since,
         "content": msgspec.json.decode(event.content),
     }

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from homeserver.errors import (
     BadJson,
+    BadState,
     Forbidden,
     GuestAccessForbidden,
     InvalidParam,
@@ -101,12 +102,13 @@ class Membership:
     async def unban(
         self, requester: Requester, room_id: str, user_id: str, content: JsonObject
     ) -> None:
-        """Lift a ban. Raises Forbidden if there is none."""
+        """Lift a ban. Raises BadState if there is none."""
         _require_user_id(user_id)
         room = await self._require_knowing(room_id, user_id)
         self._require_member(room, requester.user_id)
         if room.membership_of(user_id) != "ban":
-            raise Forbidden("This user is not banned")
+            # "such as attempting to unban a user who is not banned" (client-server-api#errors)
+            raise BadState("This user is not banned")
         await self._change(room_id, requester.user_id, user_id, "leave", content)
 
     async def knock(self, requester: Requester, room_id: str, content: JsonObject) -> None:

@@ -114,18 +114,23 @@ class Presence:
             if concerned:
                 self._publish(presence, concerned)
 
-    def syncing(self, user_id: str, state: State) -> AbstractContextManager[None]:
-        """While a user's client waits for news, it wants them to be seen in this state."""
+    def syncing(self, user_id: str, state: State | None) -> AbstractContextManager[None]:
+        """While a user's client waits for news, it wants them to be seen in this state.
+
+        None: it says nothing, and they are seen.
+        """
         if not self.enabled or state == "offline":
             return _UNSEEN
         self._seen(self.of(user_id), state)
         return _Visit(self._syncing.setdefault(user_id, _Syncing()), self._now)
 
-    def _seen(self, known: UserPresence, state: State) -> None:
-        """A sync doesn't wake somebody who is away; only what they do does."""
-        if known.state == "offline" or (known.state, state) == ("online", "unavailable"):
+    def _seen(self, known: UserPresence, state: State | None) -> None:
+        """A sync doesn't wake somebody who is away, unless it says that it does."""
+        if state == "online":
             self._touch(known.user_id, self._now())
-            self._publish(replace(known, state=state))
+        if known.state == "offline" or state not in (None, known.state):
+            self._touch(known.user_id, self._now())
+            self._publish(replace(known, state=state or "online"))
 
     def active(self, user_id: str) -> None:
         """A user did something: sent, read, typed."""

@@ -157,6 +157,7 @@ class Sync:
                 for room_id, row in user.rooms.items()
                 if row.membership in ("invite", "knock")
                 or (row.is_left and not row.forgotten and request.filter.include_leave)
+                or (row.is_left and since is not None and row.position > since)
             ]
         else:
             joined = await self._changed_rooms(user, since, account_data)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 
+from homeserver.protocol.client_events import delay_id, transaction_id
 from homeserver.store import events as event_store
 from homeserver.store.database import Database
 from homeserver.stream.changes import Change, EventChange
@@ -19,6 +20,11 @@ from homeserver.stream.stored_event import StoredEvent
 
 DEVICES = 5000
 SENDS_PER_DEVICE = 1000
+DIGEST = 12
+"""So many characters of a remembered key stand for the endpoint."""
+
+DELAYED = "delayed"
+"""The endpoint of events that are sent later (MSC4140): their transaction id is their delay id."""
 
 Sent = OrderedDict[str, "str | asyncio.Future[str]"]
 
@@ -82,11 +88,15 @@ class SentTransactions:
         return sent
 
 
-def key_of(endpoint: str, transaction_id: str) -> str:
+def key_of(endpoint: str, name: str) -> str:
     """What a send is remembered by: a digest of its endpoint, then the id as the client gave it."""
-    return blake2b(endpoint.encode(), digest_size=6).hexdigest() + transaction_id
+    return blake2b(endpoint.encode(), digest_size=DIGEST // 2).hexdigest() + name
 
 
-def transaction_id_of(key: str) -> str:
-    """The client's transaction id in a remembered key."""
-    return key[12:]
+def own_fragment(key: str) -> bytes:
+    """What only the device that sent an event sees in `unsigned`, by the remembered key."""
+    endpoint, name = key[:DIGEST], key[DIGEST:]
+    return delay_id(name) if endpoint == _DELAYED else transaction_id(name)
+
+
+_DELAYED = key_of(DELAYED, "")

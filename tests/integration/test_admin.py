@@ -130,3 +130,10 @@ async def test_admins_are_told_that_they_may_moderate(server: RunningServer) -> 
     answer = (await admin.get("/capabilities"))["capabilities"]
     assert answer["m.account_moderation"] == capability
     assert "m.account_moderation" not in (await alice.get("/capabilities"))["capabilities"]
+
+
+@pytest.mark.parametrize("user_id", ["nonsense", "@alice:elsewhere.test"])
+async def test_an_admin_sees_only_users_of_this_server(server: RunningServer, user_id: str) -> None:
+    admin = await admin_of(server)
+    refused = await refusal(admin.get(f"/admin/whois/{user_id}"))
+    assert (refused.status, refused.errcode) == (400, "M_INVALID_PARAM")

@@ -277,3 +277,27 @@ async def test_a_fault_of_ours_is_not_the_end_of_a_delayed_event(
     await send_later(alice, room_id, "at last", 50)
     await until_sent(alice)
     assert await texts(alice, room_id) == ["at last"]
+
+
+async def test_a_delayed_event_is_known_by_its_delay_id(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    delay_id = await send_later(alice, room_id, "later", 60_000)
+    [listed] = await waiting(alice)
+    one = await alice.get(f"{EVENTS}/{delay_id}")
+    await alice.post(f"{EVENTS}/{delay_id}/send")
+
+    [event] = (await alice.messages(room_id, limit="1"))["chunk"]
+
+    assert listed == one
+    assert listed["delay_ms"] == listed["delay"] == 60_000
+    assert listed["delayed_since_ts"] == listed["running_since"]
+    assert event["unsigned"]["org.matrix.msc4140.delay_id"] == delay_id
+    assert "transaction_id" not in event["unsigned"]
+
+
+async def test_clients_learn_how_long_events_can_be_delayed(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    answer = await alice.get("/capabilities")
+    delayed = answer["capabilities"]["org.matrix.msc4140.delayed_events"]
+    assert delayed == {"max_delay_ms": 86_400_000, "max_scheduled": 100}

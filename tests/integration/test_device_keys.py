@@ -50,12 +50,44 @@ async def test_a_device_uploads_only_its_own_keys(server: RunningServer) -> None
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        {"algorithms": None},
+        {"keys": None},
+        {"keys": {"ed25519:X": 5}},
+        {"signatures": None},
+    ],
+)
+async def test_a_device_needs_algorithms_keys_and_signatures(
+    server: RunningServer, wrong: JsonObject
+) -> None:
+    alice = await server.user("alice")
+    changed = {**Device(alice).keys(), **wrong}
+    keys = {name: value for name, value in changed.items() if value is not None}
+
+    refused = await refusal(alice.post("/keys/upload", {"device_keys": keys}))
+
+    assert (refused.status, refused.errcode) == (400, "M_BAD_JSON")
+
+
+async def test_a_device_without_a_name_has_an_empty_unsigned(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    await Device(alice).upload()
+
+    answer = await alice.post("/keys/query", {"device_keys": {alice.user_id: []}})
+
+    assert answer["device_keys"][alice.user_id][alice.device_id]["unsigned"] == {}
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"one_time_keys": {"no_colon": "key"}},
         {"one_time_keys": {"signed_curve25519:A": {"key": 1.5}}},
         {"one_time_keys": {"signed_curve25519:A": 7}},
         {"fallback_keys": {"signed_curve25519:\0": "key"}},
+        {"one_time_keys": {"signed_curve25519:A": {"key": "abc"}}},
+        {"one_time_keys": {"signed_curve25519:A": {"signatures": {}}}},
         {"device_keys": "none"},
     ],
 )
@@ -98,7 +130,7 @@ async def test_a_repeated_upload_does_not_bring_back_what_was_given_out(
 async def test_a_key_id_never_stands_for_two_keys(server: RunningServer) -> None:
     alice = await server.user("alice")
     await alice.post("/keys/upload", {"one_time_keys": one_time_keys("A")})
-    other = {"signed_curve25519:A": {"key": "another"}, **one_time_keys("B")}
+    other = {"signed_curve25519:A": {"key": "another", "signatures": {}}, **one_time_keys("B")}
 
     with pytest.raises(Refused, match="already exists"):
         await alice.post("/keys/upload", {"one_time_keys": other})
@@ -186,13 +218,13 @@ async def test_a_device_has_only_so_many_keys(server: RunningServer) -> None:
     alice = await server.user("alice")
 
     def some(kind: str, numbers: range, algorithm: str = "signed_curve25519") -> JsonObject:
-        return {kind: {f"{algorithm}:{number}": {"key": "k"} for number in numbers}}
+        return {kind: {f"{algorithm}:{number}": "k" for number in numbers}}
 
     for start in (0, 250):
         await alice.post("/keys/upload", some("one_time_keys", range(start, start + 250)))
     again = await alice.post("/keys/upload", some("one_time_keys", range(10)))
     assert again["one_time_key_counts"] == {"signed_curve25519": 500}
-    fallback = {f"a{number}:x": {"key": "k"} for number in range(21)}
+    fallback = {f"a{number}:x": "k" for number in range(21)}
     more = [some("one_time_keys", range(500, 501)), some("one_time_keys", range(1), "other")]
     for body in (*more, {"fallback_keys": fallback}):
         refused = await refusal(alice.post("/keys/upload", body))

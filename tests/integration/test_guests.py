@@ -125,6 +125,13 @@ async def test_guests_make_no_rooms(server: RunningServer) -> None:
     assert (refused.status, refused.errcode) == (403, "M_GUEST_ACCESS_FORBIDDEN")
 
 
+async def test_guests_have_no_password_to_change(server: RunningServer) -> None:
+    client = await guest(server)
+    for path in ("/account/password", "/account/deactivate"):
+        refused = await refusal(client.post(path, {"new_password": "new"}))
+        assert (refused.status, refused.errcode) == (403, "M_GUEST_ACCESS_FORBIDDEN")
+
+
 async def test_a_guest_becomes_a_full_user(server: RunningServer) -> None:
     alice, visitor, other = await server.user("alice"), await guest(server), await guest(server)
     room_id = await open_room(alice)

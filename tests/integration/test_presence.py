@@ -130,3 +130,19 @@ async def test_a_user_alone_sees_themselves_at_first(server: RunningServer) -> N
 
     assert content is not None
     assert (content["presence"], content["status_msg"]) == ("online", "alone")
+
+
+async def test_who_is_away_is_back_with_a_sync_that_says_so(server: RunningServer) -> None:
+    alice, bob, _ = await two_in_a_room(server)
+    await alice.sync()
+    await bob.sync(set_presence="unavailable")
+    content = await alice.sync_until(lambda a: presence_of(a, bob.user_id))
+    assert content["presence"] == "unavailable"
+
+    await bob.sync()
+    path = f"/presence/{quote(bob.user_id)}/status"
+    assert (await alice.get(path))["presence"] == "unavailable"
+    await bob.sync(set_presence="online")
+
+    content = await alice.sync_until(lambda a: presence_of(a, bob.user_id))
+    assert content["presence"] == "online"

@@ -352,3 +352,20 @@ async def test_only_spaces_that_one_is_in_filter_rooms(server: RunningServer) ->
     await bob.join(space)
     answer = await slide(bob, inside)
     assert answer["lists"]["all"]["ops"][0]["room_ids"] == [kept]
+
+
+async def test_who_is_removed_from_a_room_is_told_only_what_is_new(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    await alice.send(room_id, "told")
+    pos = (await slide(bob, lists(timeline_limit=3)))["pos"]
+    last = await alice.send(room_id, "last")
+    await alice.kick(room_id, bob.user_id)
+
+    room = (await slide(bob, lists(timeline_limit=3), pos=pos))["rooms"][room_id]
+
+    assert [e["event_id"] for e in room["timeline"]][:-1] == [last]
+    assert room["timeline"][-1]["content"]["membership"] == "leave"
+    assert room["limited"] is False
+    assert "unstable_expanded_timeline" not in room

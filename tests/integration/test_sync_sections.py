@@ -12,6 +12,7 @@ from homeserver.json_types import JsonObject
 from tests.support.client import Client, Refused, timeline
 from tests.support.server import RunningServer
 
+TOPIC = "m.room.topic"
 LAZY: JsonObject = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 2}}}
 
 
@@ -299,3 +300,52 @@ async def test_nothing_new_is_answered_at_the_deadline(server: RunningServer) ->
     assert "rooms" not in answer
     assert answer["next_batch"].startswith("s")
     assert first["next_batch"].startswith("s")
+
+
+async def test_full_state_tells_also_of_rooms_left_since(server: RunningServer) -> None:
+    room_id, (alice, bob) = await room_of(server, 2)
+    other_id = await alice.create_room()
+    since = str((await bob.sync())["next_batch"])
+    await alice.kick(room_id, bob.user_id)
+    await alice.invite(other_id, bob.user_id)
+    await bob.leave(other_id)
+
+    answer = await bob.get("/sync", since=since, full_state="true")
+    later = await bob.get("/sync", since=answer["next_batch"], full_state="true")
+
+    assert answer["rooms"]["leave"].keys() == {room_id, other_id}
+    assert "rooms" not in later
+
+
+async def test_state_that_a_filter_hides_from_the_timeline_is_in_state(
+    server: RunningServer,
+) -> None:
+    room_id, (alice, bob) = await room_of(server, 2)
+    texts = json.dumps({"room": {"timeline": {"types": ["m.room.message"]}}})
+    await joined(bob, room_id, filter=texts)
+    first = await alice.send(room_id, "first")
+    await alice.set_state(room_id, "m.room.topic", {"topic": "between"})
+    last = await alice.send(room_id, "last")
+    since = bob.next_batch or ""
+
+    for query in ({"since": since}, {"since": ""}, {"since": since, "full_state": "true"}):
+        room = await joined(bob, room_id, filter=texts, **query)
+        topics = [e["content"]["topic"] for e in room["state"]["events"] if e["type"] == TOPIC]
+        assert [e["event_id"] for e in room["timeline"]["events"]] == [first, last]
+        assert topics == ["between"]
+
+
+async def test_state_from_a_time_that_one_may_not_see_is_in_state(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    only_members = {"history_visibility": "joined"}
+    state = [{"type": "m.room.history_visibility", "content": only_members}]
+    room_id = await alice.create_room(preset="public_chat", initial_state=state)
+    await bob.join(room_id)
+    await bob.leave(room_id)
+    await alice.set_state(room_id, TOPIC, {"topic": "while bob was away"})
+    await bob.join(room_id)
+
+    room = await joined(bob, room_id)
+
+    told = [*room["state"]["events"], *room["timeline"]["events"]]
+    assert [e["content"]["topic"] for e in told if e["type"] == TOPIC] == ["while bob was away"]

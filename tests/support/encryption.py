@@ -100,9 +100,16 @@ class CrossSigner:
 
 
 async def keys_of(asker: Client, user_id: str) -> Any:
-    """All that a query tells of one user: `devices`, `master`, `self_signing`, `user_signing`."""
+    """All that a query tells of one user: `devices`, `master`, `self_signing`, `user_signing`.
+
+    Devices without their `unsigned` where it is empty.
+    """
     answer = await asker.post("/keys/query", {"device_keys": {user_id: []}})
-    found = {"devices": answer["device_keys"].get(user_id)}
+    devices = answer["device_keys"].get(user_id)
+    for keys in (devices or {}).values():
+        if not keys["unsigned"]:
+            del keys["unsigned"]
+    found = {"devices": devices}
     for usage in ("master", "self_signing", "user_signing"):
         found[usage] = answer[f"{usage}_keys"].get(user_id)
     return found

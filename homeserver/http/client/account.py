@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import Forbidden, OtherUser, ThreepidAuthFailed
+from homeserver.errors import GuestAccessForbidden, OtherUser, ThreepidAuthFailed
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.rate_limits import Limit
@@ -46,7 +46,7 @@ async def change_password(call: Call, body: PasswordBody) -> JsonObject:
     """client-server-api#post_matrixclientv3accountpassword"""
     requester = call.maybe_requester
     if requester is not None and requester.is_guest:
-        raise Forbidden("Guests have no password")
+        raise GuestAccessForbidden("Guests have no password")
     call.parts.accounts.check_new_password(body.new_password)
 
     async def change(results: Mapping[str, Any]) -> JsonObject:
@@ -87,7 +87,7 @@ async def deactivate(call: Call, body: DeactivateBody) -> JsonObject:
     """client-server-api#post_matrixclientv3accountdeactivate"""
     requester = call.maybe_requester
     if requester is not None and requester.is_guest:
-        raise Forbidden("Guests have no account")
+        raise GuestAccessForbidden("Guests have no account")
 
     async def end(results: Mapping[str, Any]) -> JsonObject:
         await call.parts.accounts.deactivate(results["m.login.password"], body.erase)

@@ -29,6 +29,7 @@ async def whois(call: Call, user_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3adminwhoisuserid"""
     if not call.requester.is_admin and user_id != call.requester.user_id:
         raise Forbidden("Only a server admin may ask about others")
+    _require_ours(call, user_id)
     await call.parts.last_seen.flush()
     devices = await call.parts.devices.of_user(user_id)
     return {
@@ -101,11 +102,15 @@ async def _moderated(call: Call, user_id: str) -> Account:
 
     Raises `InvalidParam`, `NotFound`, `Forbidden`.
     """
-    if identifiers.server_name_of(user_id) != call.parts.config.server_name:
-        raise InvalidParam("This user does not belong to this server")
+    _require_ours(call, user_id)
     account = await call.parts.accounts.find(user_id)
     if account is None or account.is_deactivated:
         raise NotFound("There is no such account")
     if account.is_admin:
         raise Forbidden("A server admin can't be moderated")
     return account
+
+
+def _require_ours(call: Call, user_id: str) -> None:
+    if identifiers.server_name_of(user_id) != call.parts.config.server_name:
+        raise InvalidParam("This user does not belong to this server")

@@ -6,6 +6,7 @@ from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.json_types import JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.services.delayed_events import MAX_DELAY_MS, MAX_PER_USER
 
 endpoints = Endpoints()
 
@@ -16,6 +17,10 @@ _ALWAYS: JsonObject = {
     "m.set_avatar_url": {"enabled": True},
     "m.profile_fields": {"enabled": True},
     "m.get_login_token": {"enabled": True},
+    "org.matrix.msc4140.delayed_events": {
+        "max_delay_ms": MAX_DELAY_MS,
+        "max_scheduled": MAX_PER_USER,
+    },
 }
 
 

@@ -38,8 +38,7 @@ async def sync(call: Call) -> bytes:
         state_after=_state_after(call),
     )
     timeout = call.query_int("timeout", 0, maximum=MAX_TIMEOUT_MS)
-    seen_as = cast(State, call.query_choice("set_presence", STATES, "online"))
-    with call.parts.stream.presence.syncing(requester.user_id, seen_as):
+    with call.parts.stream.presence.syncing(requester.user_id, _seen_as(call)):
         return await call.parts.stream.sync.answer(request, timeout / 1000)
 
 
@@ -62,6 +61,12 @@ async def get_filter(call: Call, user_id: str, filter_id: str) -> bytes:
     if definition is None:
         raise NotFound("There is no such filter")
     return definition
+
+
+def _seen_as(call: Call) -> State | None:
+    if call.query("set_presence") is None:
+        return None
+    return cast(State, call.query_choice("set_presence", STATES, "online"))
 
 
 def _state_after(call: Call) -> str | None:

@@ -99,9 +99,11 @@ def check(user_id: str, device_id: str, keys: KeyUpload) -> None:
     device_keys = keys.device_keys
     if device_keys.get("user_id") != user_id or device_keys.get("device_id") != device_id:
         raise InvalidParam("`device_keys` must be of your own user_id and device_id")
-    for field, kind in (("algorithms", list), ("keys", dict)):
+    for field, kind in (("algorithms", list), ("keys", dict), ("signatures", dict)):
         if not isinstance(device_keys.get(field), kind):
             raise BadJson(f"`device_keys.{field}` is missing or has a wrong type")
+    if not all(isinstance(key, str) for key in device_keys["keys"].values()):
+        raise BadJson("Each of `device_keys.keys` must be a string")
     _canonical(device_keys)
 
 
@@ -111,8 +113,14 @@ def _key_rows(keys: Mapping[str, str | JsonObject]) -> list[KeyRow]:
         algorithm, colon, key_id = name.partition(":")
         if not colon or not is_device_id(algorithm) or not is_device_id(key_id):
             raise InvalidParam(f"{name!r} is not of the form <algorithm>:<key id>")
+        if not isinstance(key, str) and not _is_key_object(key):
+            raise BadJson(f"{name!r} needs a `key` (a string) and `signatures` (an object)")
         rows.append(KeyRow(algorithm, key_id, _canonical(key)))
     return rows
+
+
+def _is_key_object(key: JsonObject) -> bool:
+    return isinstance(key.get("key"), str) and isinstance(key.get("signatures"), dict)
 
 
 def _canonical(value: Any) -> bytes:

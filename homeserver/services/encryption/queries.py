@@ -136,9 +136,9 @@ def _device_keys(
 
 
 def _published(row: PublishedDevice) -> msgspec.Raw:
-    if row.display_name is None:
-        return msgspec.Raw(row.json)
-    unsigned = msgspec.json.encode({"device_display_name": row.display_name})
+    """A device's keys and its name. Old clients and suites look for an `unsigned`, be it empty."""
+    named = {} if row.display_name is None else {"device_display_name": row.display_name}
+    unsigned = msgspec.json.encode(named)
     return msgspec.Raw(row.json[:-1] + b',"unsigned":' + unsigned + b"}")
 
 

@@ -14,7 +14,6 @@ from homeserver.protocol.client_events import (
     age,
     membership,
     relations,
-    transaction_id,
     with_unsigned,
 )
 from homeserver.store.events import ORDER_STEP
@@ -22,7 +21,7 @@ from homeserver.stream.bundles import Bundles, Form, Viewer
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.reading.readers import Reader, Readers
 from homeserver.stream.stored_event import StoredEvent
-from homeserver.stream.transactions import transaction_id_of
+from homeserver.stream.transactions import own_fragment
 
 
 class ClientForms:
@@ -67,7 +66,7 @@ class ClientForms:
             fragment += b"," + membership(was)
         sent = stored.transaction_of(reader.user_id, reader.device_id)
         if sent is not None:
-            fragment += b"," + transaction_id(transaction_id_of(sent))
+            fragment += b"," + own_fragment(sent)
         return with_unsigned(self._client(reader, stored), fragment)
 
     def _client(self, reader: Reader, stored: StoredEvent) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from homeserver.protocol.client_events import age, membership, with_unsigned
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.account_data import AccountDataRow
@@ -100,7 +102,8 @@ class LeftRooms:
         ]
         hidden = len(kept) < len(timeline.events)
         start = order_of(kept[0]) if kept else window.upto + 1
-        return Timeline(window, kept, timeline.limited or hidden, start, timeline.in_memory)
+        limited, holes = timeline.limited or hidden, timeline.has_holes or hidden
+        return replace(timeline, events=kept, limited=limited, start=start, has_holes=holes)
 
     async def _encode(
         self,

@@ -45,8 +45,15 @@ class StateHistory:
     async def shown(self, timeline: Timeline, *, after: bool) -> Shown:
         """The state to show: at the timeline's start, or (`after`) at its end.
 
-        From scratch it is the whole state; else what changed since `window.after`.
+        From scratch it is the whole state; else what changed since `window.after`. A state event
+        that the timeline leaves out is told here: clients would never learn of it.
         """
+        shown = await self._at_edge(timeline, after=after)
+        if timeline.has_holes and timeline.events and not after:
+            shown |= await self._left_out(timeline)
+        return shown
+
+    async def _at_edge(self, timeline: Timeline, *, after: bool) -> Shown:
         window = timeline.window
         moment = window.upto + 1 if after else timeline.start
         if window.after is None:
@@ -56,6 +63,15 @@ class StateHistory:
         old = await self.at(window.room, window.after + 1)
         new = await self.at(window.room, moment)
         return {c.key: c.new for c in state_difference(old, new) if c.new is not None}
+
+    async def _left_out(self, timeline: Timeline) -> Shown:
+        """What is current at the timeline's end, was not at its start, and is not in it."""
+        window = timeline.window
+        told = {stored.event_id for stored in timeline.events}
+        old = await self.at(window.room, timeline.start)
+        new = await self.at(window.room, window.upto + 1)
+        changes = state_difference(old, new)
+        return {c.key: c.new for c in changes if c.new is not None and c.new not in told}
 
 
 def _changed_in_memory(timeline: Timeline, window: Window, *, after: bool) -> Shown:

@@ -14,7 +14,6 @@ from homeserver.protocol.client_events import (
     age,
     membership,
     relations,
-    transaction_id,
     with_unsigned,
 )
 from homeserver.protocol.event_types import MEMBER
@@ -25,7 +24,7 @@ from homeserver.stream.sections.room_state import Shown
 from homeserver.stream.sections.timeline import Timeline, order_of
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest, encode, json_object
-from homeserver.stream.transactions import transaction_id_of
+from homeserver.stream.transactions import own_fragment
 
 
 class SharedWindow:
@@ -136,7 +135,7 @@ def _event(
     fragment = age(max(0, request.now - stored.origin_server_ts)) + b"," + membership(was)
     sent = stored.transaction_of(request.user_id, request.device_id) if own else None
     if sent is not None:
-        fragment += b"," + transaction_id(transaction_id_of(sent))
+        fragment += b"," + own_fragment(sent)
     if bundled is not None:
         fragment += b"," + relations(bundled)
     return with_unsigned(_form(request, stored, history), fragment)

@@ -49,13 +49,17 @@ class Window(Struct, frozen=True):
 
 
 class Timeline(Struct, frozen=True):
-    """The events to show, oldest first. `start`: the order before which they begin."""
+    """The events to show, oldest first. `start`: the order before which they begin.
+
+    `has_holes`: whether events after the start may have been left out.
+    """
 
     window: Window
     events: list[StoredEvent]
     limited: bool
     start: int
     in_memory: bool
+    has_holes: bool = False
 
     @property
     def prev_batch(self) -> str:
@@ -88,16 +92,17 @@ def from_memory(window: Window, matcher: EventMatcher, limit: int) -> Timeline |
     if entries and entries[-1].order > window.upto:
         entries = [entry for entry in entries if entry.order <= window.upto]
     events = [entry.stored for entry in entries]
-    if not matcher.matches_all:
+    filtered = not matcher.matches_all
+    if filtered:
         events = matching(events, matcher, room.room_id)
     complete = room.timeline_floor <= window.floor
     if len(events) > limit:
         events = events[len(events) - limit :]
-        return Timeline(window, events, True, _start(events, window), True)
+        return Timeline(window, events, True, _start(events, window), True, filtered)
     if not complete:
         return None
     # From scratch, "limited" tells that there is more to page back to.
-    return Timeline(window, events, window.has_gap, _start(events, window), True)
+    return Timeline(window, events, window.has_gap, _start(events, window), True, filtered)
 
 
 async def from_database(
@@ -124,7 +129,7 @@ async def from_database(
     limited = len(found) > limit or not exhausted or window.has_gap
     events = found[:limit][::-1]
     start = _start(events, window) if events or exhausted else before
-    return Timeline(window, events, limited, start, False)
+    return Timeline(window, events, limited, start, False, not matcher.matches_all)
 
 
 def matching(

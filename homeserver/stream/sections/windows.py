@@ -82,7 +82,7 @@ class Windows:
             kept = [stored for stored in timeline.events if history.allows(order_of(stored))]
             if len(kept) != len(timeline.events):
                 start = order_of(kept[0]) if kept else timeline.window.upto + 1
-                visible = replace(timeline, events=kept, limited=True, start=start)
+                visible = replace(timeline, events=kept, limited=True, start=start, has_holes=True)
                 each.window = SharedWindow(visible, each.window.matcher)
 
     async def _hide_ignored(self, user_id: str, seen: Sequence[SeenWindow]) -> None:

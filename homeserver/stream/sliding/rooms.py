@@ -122,13 +122,13 @@ class SlidingRooms:
         return wanted
 
     def _left(self, asked: Asked) -> dict[str, RoomConfig]:
-        """Rooms that the connection knows and that the user has left since."""
+        """Rooms that the connection knows and that the user has left since: how it came to that."""
         return {
-            room_id: RoomConfig(tuple(asked.told.rooms[room_id].required_state), 10)
+            room_id: RoomConfig(tuple(known.required_state), max(1, known.timeline_limit))
             for room_id, row in asked.user.rooms.items()
             if row.membership in ("leave", "ban")
             and row.position > asked.told.position
-            and room_id in asked.told.rooms
+            and (known := asked.told.rooms.get(room_id)) is not None
         }
 
     async def _part(self, asked: Asked, room: LiveRoom, config: RoomConfig) -> RoomPart:
@@ -140,7 +140,7 @@ class SlidingRooms:
             known = None  # all members are wanted, and have come; or not all was true
         left = row is not None and row.membership in ("leave", "ban")
         upto = row.position if left and row is not None else asked.upto
-        more = known is not None and config.timeline_limit > known.timeline_limit
+        more = not left and known is not None and config.timeline_limit > known.timeline_limit
         after = None if known is None or more else upto_order(known.upto)
         window = Window(room, after, upto_order(upto))
         shared = await self._windows.read(window, EVERY_ROOM_EVENT, config.timeline_limit)
