@@ -119,6 +119,7 @@ async def running(config: Config) -> AsyncIterator[Homeserver]:
         stream, remote = cores.stream, cores.remote
         parts = _parts(config, database, metrics, last_seen, cores)
         background.beside(stack, _pruning(config, database, parts).run)
+        background.beside(stack, Departures(database, stream).finish)
         stack.push_async_callback(parts.profiles.stop)
         _follow_replacements(database, stream, parts, stack)
         stack.push_async_callback(parts.encryption.stop)

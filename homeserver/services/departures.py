@@ -9,7 +9,7 @@ import structlog
 
 from homeserver.errors import MatrixError
 from homeserver.protocol.event_types import MEMBER
-from homeserver.store import account_data, profiles
+from homeserver.store import account_data, accounts, profiles
 from homeserver.store.database import Database
 from homeserver.stream.core import StreamCore
 from homeserver.stream.drafts import Draft
@@ -37,14 +37,23 @@ class Departures:
         """
         if erase:
             await self._rooms.erase(user_id, self._writer.position)
+            async with self._database.transaction() as connection:
+                await profiles.delete_all(connection, user_id)
+                await account_data.delete_all(connection, user_id)
+        await self._leave_all(user_id)
+
+    async def finish(self) -> None:
+        """Leave the rooms of those whose leaving a crash or an outage interrupted."""
+        async with self._database.connection() as connection:
+            left_over = await accounts.deactivated_in_rooms(connection)
+        for user_id in left_over:
+            await self._leave_all(user_id)
+
+    async def _leave_all(self, user_id: str) -> None:
         user = await self._users.get(user_id)
         present = [room_id for room_id, row in user.rooms.items() if row.membership in PRESENT]
         for room_id in present:
             await self._leave(room_id, user_id)
-        if erase:
-            async with self._database.transaction() as connection:
-                await profiles.delete_all(connection, user_id)
-                await account_data.delete_all(connection, user_id)
 
     async def _leave(self, room_id: str, user_id: str) -> None:
         """Leave one room. Should that fail, the other rooms are left all the same."""

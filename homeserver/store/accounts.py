@@ -119,6 +119,20 @@ async def deactivate(connection: Connection, user_id: str) -> None:
     )
 
 
+async def deactivated_in_rooms(connection: Connection) -> list[str]:
+    """The users whose accounts have ended and who are in rooms, invited or knocking still."""
+    rows = await connection.fetch(
+        """
+        SELECT user_id FROM accounts
+        WHERE is_deactivated AND EXISTS (
+            SELECT FROM memberships m
+            WHERE m.user_id = accounts.user_id AND m.membership IN ('join', 'invite', 'knock')
+        )
+        """
+    )
+    return [row[0] for row in rows]
+
+
 async def erase(connection: Connection, user_id: str, position: int) -> None:
     """From this stream position on the user is erased."""
     await connection.execute(

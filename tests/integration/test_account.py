@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from homeserver.json_types import JsonObject
+from homeserver.store import accounts as account_store
 from homeserver.store import threepids
 from homeserver.store.threepids import Threepid
 from tests.support.client import PASSWORD, Client, Refused, refusal, timeline
@@ -133,6 +134,26 @@ async def test_a_deactivated_user_leaves_their_rooms(server: RunningServer) -> N
         last = timeline(answer, room_id)[-1]
         assert (last["type"], last["state_key"]) == ("m.room.member", alice.user_id)
         assert last["content"]["membership"] == "leave"
+
+
+async def test_leaving_that_a_crash_interrupted_is_finished_at_the_next_start(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await bob.create_room(preset="public_chat")
+    await alice.join(room_id)
+    assert server.app is not None
+    async with server.app.database.connection() as connection:
+        await account_store.deactivate(connection, alice.user_id)
+    await server.restart()
+    bob = server.moved(bob)
+    bob.next_batch = None
+    await bob.sync_until(
+        lambda answer: any(
+            event.get("state_key") == alice.user_id and event["content"]["membership"] == "leave"
+            for event in timeline(answer, room_id)
+        )
+    )
 
 
 @pytest.mark.parametrize("erase", [True, False])
