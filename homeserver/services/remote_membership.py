@@ -172,6 +172,9 @@ class RemoteMembership:
             event = hand.event
             break
         event = event or await self._left_by_itself(user_id, room_id, row.event_id, full)
+        user = await self._stream.users.get(user_id)
+        if user.rooms.get(room_id) != row:
+            return True  # something else became of it meanwhile, which is newer
         left = replace(
             row,
             membership="leave",

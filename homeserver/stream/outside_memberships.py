@@ -82,9 +82,14 @@ class OutsideMemberships:
     async def remember(
         self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None
     ) -> None:
-        """Keep what a member event says of a local user; committed on return."""
+        """Keep what a member event says of a local user; committed on return.
+
+        Not if we have come into the room meanwhile: then the event counts that comes to us there.
+        """
         async with self._rooms.numbering(room_id):
-            await self._remember(room_id, rules, event, stripped)
+            room = await self._rooms.get(room_id)
+            if room is None or not room.joined_local:
+                await self._remember(room_id, rules, event, stripped)
 
     async def _remember(
         self, room_id: str, rules: RoomVersion, event: Event, stripped: bytes | None

@@ -329,3 +329,26 @@ async def test_state_that_was_redacted_during_an_earlier_stay_is_redacted(
     room.add(redaction)
     await alice.join(room.room_id)
     assert await alice.state(room.room_id, "m.room.topic") == {}
+
+
+async def test_an_invite_accepted_while_it_is_being_rejected_stays_accepted(
+    server: RunningServer, peer: Peer
+) -> None:
+    room = HostedRoom(peer)
+    alice = await server.user("alice")
+    await room.invite(alice.user_id)
+    await alice.sync_until(lambda answer: is_invited(answer, room.room_id))
+    accepted = asyncio.Event()
+
+    async def make_leave(_request: web.Request) -> web.StreamResponse:
+        await accepted.wait()
+        return web.json_response(room.template(alice.user_id, "leave"))
+
+    peer.answer("GET", f"{V1}/make_leave/", make_leave)
+    peer.answer("PUT", "/_matrix/federation/v2/send_leave/", {})
+    leaving = asyncio.create_task(alice.leave(room.room_id))
+    await eventually(lambda: peer.asked(f"{V1}/make_leave/") > 0)
+    await alice.join(room.room_id)
+    accepted.set()
+    await leaving
+    assert (await alice.get("/joined_rooms"))["joined_rooms"] == [room.room_id]
