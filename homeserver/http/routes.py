@@ -64,6 +64,7 @@ from homeserver.http.oauth import clients as oauth_clients
 from homeserver.http.oauth import device as oauth_device
 from homeserver.http.oauth import metadata as oauth_metadata
 from homeserver.http.oauth import sign_in as oauth_sign_in
+from homeserver.http.oauth import sso as oauth_sso
 from homeserver.http.oauth import token as oauth_token
 
 ROUTES: tuple[Endpoints, ...] = (
@@ -82,6 +83,8 @@ ROUTES: tuple[Endpoints, ...] = (
     oauth_clients.endpoints,
     oauth_authorize.endpoints,
     oauth_sign_in.endpoints,
+    oauth_sso.endpoints,
+    oauth_sso.pages,
     oauth_token.endpoints,
     account.endpoints,
     threepids.endpoints,

@@ -13,6 +13,8 @@ from homeserver.errors import Forbidden
 from homeserver.lru_cache import LruCache
 
 LIFETIME_MS = 2 * 60 * 1000
+SSO_LIFETIME_MS = 10 * 1000
+"""For a browser that carries it to its client at once."""
 MAX_TOKENS = 10_000
 
 
@@ -23,10 +25,10 @@ class LoginTokens:
         self._clock = clock
         self._tokens: LruCache[str, tuple[str, int]] = LruCache(MAX_TOKENS)
 
-    def issue(self, user_id: str) -> str:
-        """A new token for this user, good for LIFETIME_MS."""
+    def issue(self, user_id: str, lifetime_ms: int = LIFETIME_MS) -> str:
+        """A new token for this user."""
         token = f"hsl_{secrets.token_urlsafe(24)}"
-        self._tokens.put(token, (user_id, self._clock() + LIFETIME_MS))
+        self._tokens.put(token, (user_id, self._clock() + lifetime_ms))
         return token
 
     def redeem(self, token: str) -> str:

@@ -86,6 +86,7 @@ class Browser:
     def __init__(self, server: RunningServer) -> None:
         self._server = server
         self._http = server.anonymous().http
+        self._outside = str(server.config.public_baseurl)
         self.cookies: dict[str, str] = {}
 
     async def open(self, url: str, fields: dict[str, str] | None = None) -> Page:
@@ -93,16 +94,16 @@ class Browser:
         for _ in range(5):
             page = await self._once(url, fields)
             target = urljoin(url, page.location)
-            if not page.location or urlsplit(target).netloc != urlsplit(OUTSIDE).netloc:
+            if not page.location or urlsplit(target).netloc != urlsplit(self._outside).netloc:
                 return page
             url, fields = target, None
         raise AssertionError("redirected without end")
 
     async def send(self, form: Form, **values: str) -> Page:
-        return await self.open(urljoin(OUTSIDE, form.action), {**form.fields, **values})
+        return await self.open(urljoin(self._outside, form.action), {**form.fields, **values})
 
     async def _once(self, url: str, fields: dict[str, str] | None) -> Page:
-        here = self._server.url + url.removeprefix(OUTSIDE)
+        here = self._server.url + url.removeprefix(self._outside)
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         async with self._http.request(
             "GET" if fields is None else "POST",

@@ -28,6 +28,12 @@ from homeserver.services.user_interactive import Operation
 endpoints = Endpoints()
 
 APP_SERVICE = "m.login.application_service"
+# For OAuth 2.0 aware clients; the last is what they looked for before (MSC3824).
+SSO = {
+    "type": "m.login.sso",
+    "oauth_aware_preferred": True,
+    "org.matrix.msc3824.delegated_oidc_compatibility": True,
+}
 
 
 class LoginBody(msgspec.Struct):
@@ -54,13 +60,14 @@ class GetTokenBody(msgspec.Struct):
 @endpoints.get("/login", auth=Auth.NONE)
 async def login_flows(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv3login"""
-    return {
-        "flows": [
-            {"type": "m.login.password"},
-            {"type": "m.login.token", "get_login_token": True},
-            {"type": APP_SERVICE},
-        ]
-    }
+    flows: list[JsonObject] = [
+        {"type": "m.login.password"},
+        {"type": "m.login.token", "get_login_token": True},
+        {"type": APP_SERVICE},
+    ]
+    if call.parts.oauth is not None:
+        flows.append(SSO)
+    return {"flows": flows}
 
 
 @endpoints.post("/login", auth=Auth.NONE, limit=Limit.LOGIN)

@@ -7,6 +7,7 @@ ever answered there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit
 
@@ -135,10 +136,10 @@ async def _consent_page(
         f"Let {asked.client.metadata.name} use your account?",
         about_client(asked.client.metadata),
         await about_device(call, browser, asked.request.scope),
-        html("<p>You will be sent back to <code>{to}</code>.</p>", to=_shown_target(redirect_uri)),
+        html("<p>You will be sent back to <code>{to}</code>.</p>", to=shown_target(redirect_uri)),
         decision,
         signed_in(browser, onward),
-        form_target=_source(redirect_uri),
+        form_target=target_source(redirect_uri),
     )
 
 
@@ -178,14 +179,16 @@ async def about_device(call: Call, browser: Browser, scope: Scope) -> Html:
     return joined(known, paragraph("Do so only if you log in with the same client again."))
 
 
-def _shown_target(redirect_uri: str) -> str:
+def shown_target(redirect_uri: str) -> str:
+    """What people are told of where they are sent."""
     parts = urlsplit(redirect_uri)
     return parts.netloc or f"{parts.scheme}:"
 
 
-def _source(redirect_uri: str) -> str:
-    """What a Content-Security-Policy calls the target of a redirect; it has no IPv6 addresses."""
+def target_source(redirect_uri: str) -> str:
+    """What a Content-Security-Policy calls the target of a redirect; it has no IPv6 addresses, and
+    nothing may be in it that would end it."""
     parts = urlsplit(redirect_uri)
-    if not parts.netloc or "[" in parts.netloc:
+    if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", parts.netloc) is None:
         return f"{parts.scheme}:"
     return f"{parts.scheme}://{parts.netloc}"

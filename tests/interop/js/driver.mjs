@@ -6,6 +6,7 @@ import { createClient, ClientEvent, SyncState, MatrixEventEvent } from "matrix-j
 import { SlidingSync, SlidingSyncEvent, SlidingSyncState } from "matrix-js-sdk/lib/sliding-sync.js";
 import { CryptoEvent, VerificationPhase, VerificationRequestEvent, VerifierEvent, decodeRecoveryKey }
     from "matrix-js-sdk/lib/crypto-api/index.js";
+import { oauthMethods } from "./oauth.mjs";
 
 const DEADLINE_MS = 30_000;
 const silent = {
@@ -71,6 +72,8 @@ async function compareEmoji(verifier) {
 }
 
 const methods = {
+    ...oauthMethods,
+
     /** A client for an account that is logged in already; it syncs from now on. */
     async start({ name, baseUrl, userId, deviceId, accessToken }) {
         const secrets = { key: null };
