@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import BodyPartReader, ClientResponse, ClientSession, MultipartReader
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 
 from homeserver.errors import BadGateway, MatrixError, NotFound, NotYetUploaded, TooLarge
@@ -98,8 +99,8 @@ def _clear_errors(mxc: Mxc) -> Iterator[None]:
     """Turns what another server's misbehaviour raises into BadGateway."""
     try:
         yield
-    except (aiohttp.ClientError, ValueError, AssertionError) as error:
-        # aiohttp's multipart reader raises ValueError and asserts on broken parts
+    except (aiohttp.ClientError, HttpProcessingError, ValueError, AssertionError) as error:
+        # aiohttp's multipart reader raises the latter ones on broken parts
         raise BadGateway(f"Fetching {mxc} failed") from error
 
 
