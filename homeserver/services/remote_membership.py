@@ -257,7 +257,7 @@ class RemoteMembership:
         path = path_to(f"{V1}/make_{membership}", room_id, user_id, query=query)
         answer = await self._client.get(server, path, STEP)
         version = answer.get("room_version", "1")
-        if version not in ROOM_VERSIONS:
+        if not isinstance(version, str) or version not in ROOM_VERSIONS:
             raise UnsupportedRoomVersion(f"The room has the version {version!r}")
         template = answer.get("event")
         _check_template(template, user_id, room_id, membership)

@@ -40,7 +40,7 @@ class RemoteProfiles:
             if refusal.remote_status == 404:
                 raise NotFound("There is no such user") from None
             raise
-        for field in ("displayname", "avatar_url"):
+        for field in ("displayname", "avatar_url", "m.tz"):
             if not isinstance(profile.get(field), str):
                 profile.pop(field, None)
         self._known.put(user_id, (now, profile))

@@ -19,6 +19,7 @@ from msgspec import Raw, Struct
 from homeserver.errors import MatrixError
 from homeserver.json_types import BAD_JSON, JsonObject
 from homeserver.protocol.events import Event
+from homeserver.protocol.identifiers import is_event_id
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.store import events as event_store
 from homeserver.store.database import Database
@@ -156,8 +157,8 @@ class Gaps:
         """
         path = path_to(f"{V1}/state_ids", room.room_id, query=[("event_id", event_id)])
         answer = await self._ask(self.client.get(origin, path, CHAIN))
-        state_ids = [id_ for id_ in _list(answer, "pdu_ids") if isinstance(id_, str)]
-        chain_ids = [id_ for id_ in _list(answer, "auth_chain_ids") if isinstance(id_, str)]
+        state_ids = [id_ for id_ in _list(answer, "pdu_ids") if is_event_id(id_)]
+        chain_ids = [id_ for id_ in _list(answer, "auth_chain_ids") if is_event_id(id_)]
         if not state_ids:
             return None
         wanted = {*state_ids, *chain_ids, event_id}

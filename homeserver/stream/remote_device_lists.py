@@ -30,6 +30,7 @@ from homeserver.protocol.cross_signing import (
     cross_signing_key,
 )
 from homeserver.protocol.identifiers import is_compliant_user_id, is_device_id, server_name_of
+from homeserver.protocol.key_objects import are_device_keys, are_signatures
 from homeserver.remote.client import FederationClient, Terms, path_to
 from homeserver.store import cross_signing as cross_signing_store
 from homeserver.store import remote_devices as remote_store
@@ -307,7 +308,7 @@ def _object(outer: JsonObject, name: str) -> JsonObject:
 
 def _device(user_id: str, device_id: str, keys: JsonObject, name: Any) -> PublishedDevice | None:
     """A remote device, None if it isn't well-formed."""
-    if keys.get("user_id") != user_id or keys.get("device_id") != device_id:
+    if not are_device_keys(keys, user_id, device_id):
         return None
     json = _canonical(keys)
     if json is None or not is_device_id(device_id):
@@ -329,7 +330,7 @@ def _cross_signing_rows(
         except KeyFormatError as error:
             log.info("malformed cross-signing key", user_id=user_id, reason=str(error))
             continue
-        json = _canonical(key)
+        json = _canonical(key) if are_signatures(key.get("signatures", {})) else None
         if json is not None:
             rows.append(CrossSigningRow(user_id, usage, json))
     return rows

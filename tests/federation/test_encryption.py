@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from homeserver.json_types import JsonObject
 from homeserver.stream import remote_device_lists
 from tests.federation.conftest import StartServers
 from tests.federation.test_hosted_rooms import device_list_updates
@@ -40,6 +41,12 @@ async def alice_and_bob(servers: list[RunningServer]) -> tuple[Client, Client, s
 def changed(answer: Any) -> list[str]:
     found: list[str] = answer.get("device_lists", {}).get("changed", [])
     return found
+
+
+def bare_keys(user_id: str, device_id: str) -> JsonObject:
+    """A device's keys, of which there are none."""
+    empty: JsonObject = {"algorithms": [], "keys": {}, "signatures": {}}
+    return {"user_id": user_id, "device_id": device_id, **empty}
 
 
 async def until_changed(client: Client, user_id: str) -> None:
@@ -125,8 +132,7 @@ async def test_devices_that_change_while_they_are_fetched_are_fetched_again(
             body = {"origin": peer.server_name, "origin_server_ts": 1, "pdus": [], "edus": [edu]}
             status, _ = await peer.request("PUT", "/_matrix/federation/v1/send/change", body)
             assert status == 200
-        keys = {"user_id": room.user_id, "device_id": name, "algorithms": [], "keys": {}}
-        listed = [{"device_id": name, "keys": keys}]
+        listed = [{"device_id": name, "keys": bare_keys(room.user_id, name)}]
         return web.json_response({"user_id": room.user_id, "stream_id": 2, "devices": listed})
 
     peer.answer("GET", "/_matrix/federation/v1/user/devices/", devices)
@@ -246,8 +252,7 @@ async def test_a_server_tells_of_so_many_devices_at_most(
 ) -> None:
     monkeypatch.setattr(remote_device_lists, "MAX_DEVICES", 2)
     alice, room = await joined_room(server, peer)
-    keys = [{"user_id": room.user_id, "device_id": name} for name in "ABC"]
-    devices = [{"device_id": key["device_id"], "keys": key} for key in keys]
+    devices = [{"device_id": name, "keys": bare_keys(room.user_id, name)} for name in "ABC"]
     answer = {"user_id": room.user_id, "stream_id": 1, "devices": devices}
     peer.answer("GET", "/_matrix/federation/v1/user/devices/", answer)
     found = await alice.post("/keys/query", {"device_keys": {room.user_id: []}})

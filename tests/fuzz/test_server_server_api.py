@@ -68,10 +68,13 @@ def mutated(random: Random, value: Any) -> Any:
 
 @contextmanager
 def without_errors() -> Iterator[None]:
-    """Fails if we log an error meanwhile."""
-    with structlog.testing.capture_logs() as lines:
-        yield
-    assert not [line for line in lines if line["log_level"] in ("error", "critical")]
+    """Fails if we log an error meanwhile, and shows it."""
+    with structlog.testing.capture_logs([structlog.processors.format_exc_info]) as lines:
+        try:
+            yield
+        finally:
+            errors = [line for line in lines if line["log_level"] in ("error", "critical")]
+            assert not errors, "\n".join(f"{line}\n{line.get('exception')}" for line in errors)
 
 
 def device_keys(user_id: str) -> JsonObject:

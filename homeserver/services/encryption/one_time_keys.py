@@ -14,6 +14,7 @@ import msgspec
 from homeserver.errors import MatrixError
 from homeserver.json_types import JsonObject
 from homeserver.protocol.identifiers import is_device_id, is_user_id, server_name_of
+from homeserver.protocol.key_objects import is_one_time_key
 from homeserver.remote.client import FederationClient, Terms
 from homeserver.store import one_time_keys as one_time_key_store
 from homeserver.store.database import Database
@@ -110,4 +111,4 @@ def _is_key(keys: Any, algorithm: str | None) -> bool:
     if not isinstance(keys, dict) or len(keys) != 1:
         return False
     [(key_id, key)] = keys.items()
-    return key_id.partition(":")[0] == algorithm and isinstance(key, str | dict)
+    return key_id.partition(":")[0] == algorithm and is_one_time_key(key)
