@@ -127,6 +127,17 @@ def with_unsigned(client_event: bytes, fragment: bytes) -> bytes:
     return b"%b,%b}}" % (client_event[:-2], fragment)
 
 
+def in_room(client_event: bytes, start: bytes, fragment: bytes) -> bytes:
+    """A ClientEvent of a client form: `with_room_id` and `with_unsigned` in one, as pages of
+    hundreds of events and states of thousands want it.
+
+    `start` is `{"room_id":"...",`, the fragment must not be empty.
+    """
+    if client_event[-3] == _EMPTY:
+        return b"%b%b%b}}" % (start, client_event[1:-2], fragment)
+    return b"%b%b,%b}}" % (start, client_event[1:-2], fragment)
+
+
 def with_room_id(client_event: bytes, room_id: str) -> bytes:
     """A ClientEvent, as everything but `/sync` returns it."""
     return b'{"room_id":%b,%b' % (_encode(room_id), client_event[1:])

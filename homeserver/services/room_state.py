@@ -27,11 +27,15 @@ class MembersRequest(Struct, frozen=True):
     membership: str | None
     not_membership: str | None
 
+    @property
+    def wants_all(self) -> bool:
+        return self.membership is None and self.not_membership is None
+
     def wants(self, membership: str) -> bool:
         """ "When specified alongside `not_membership`, the two parameters create an 'or'
         condition: either the membership *is* the same as `membership` or *is not* the same as
         `not_membership`." """
-        if self.membership is None and self.not_membership is None:
+        if self.wants_all:
             return True
         if self.not_membership is not None and membership != self.not_membership:
             return True
@@ -88,7 +92,9 @@ class RoomState:
         reader = await self._open_whole(requester, room_id)
         state = await self._state_at(reader, request.at)
         ids = [event_id for (type_, _), event_id in state.items() if type_ == MEMBER]
-        if state is reader.room.state:
+        if request.wants_all:
+            events = await self._reading.states.events(ids)
+        elif state is reader.room.state:
             # Memory tells the memberships of today without a look at the events.
             rows = reader.room.members.values()
             wanted = {row.event_id for row in rows if request.wants(row.membership)}

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
+from homeserver.stream.sections.windows import WINDOWS_PER_ROOM
 from tests.support.client import Client, Refused, timeline
 from tests.support.server import RunningServer
 
@@ -349,3 +350,20 @@ async def test_state_from_a_time_that_one_may_not_see_is_in_state(server: Runnin
 
     told = [*room["state"]["events"], *room["timeline"]["events"]]
     assert [e["content"]["topic"] for e in told if e["type"] == TOPIC] == ["while bob was away"]
+
+
+async def test_a_quiet_room_holds_only_so_many_windows(server: RunningServer) -> None:
+    """Everybody who was away comes back with a token of their own."""
+    room_id, (alice, bob) = await room_of(server, 2)
+    first = int((await bob.sync())["next_batch"][1:])
+    path = f"/user/{bob.user_id}/account_data/org.example"
+    for number in range(WINDOWS_PER_ROOM + 5):
+        await bob.put(path, {"number": number})
+    event_id = await alice.send(room_id, "hello")
+    for position in range(first, first + WINDOWS_PER_ROOM + 5):
+        answer = await bob.get("/sync", since=f"s{position}")
+        assert [event["event_id"] for event in timeline(answer, room_id)] == [event_id]
+    assert server.app is not None
+    room = server.app.stream.rooms.peek(room_id)
+    assert room is not None
+    assert len(room.windows) == WINDOWS_PER_ROOM

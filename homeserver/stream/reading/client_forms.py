@@ -12,6 +12,7 @@ import msgspec
 from homeserver.clock import Clock
 from homeserver.protocol.client_events import (
     age,
+    in_room,
     membership,
     relations,
     with_unsigned,
@@ -22,6 +23,9 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.reading.readers import Reader, Readers
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.transactions import own_fragment
+
+JOINED_SINCE = b'"age":%d,"membership":"join"'
+"""The fragment of an event of a certain age for who was in the room."""
 
 
 class ClientForms:
@@ -57,9 +61,26 @@ class ClientForms:
             await self._readers.learn_history(reader)
         start = b'{"room_id":%b,' % msgspec.json.encode(reader.room.room_id)
         now = self._now()
-        return lambda stored: start + self._one(reader, stored, now)[1:]
 
-    def _one(self, reader: Reader, stored: StoredEvent, now: int) -> bytes:
+        own = reader.device_id
+
+        def of_reader(stored: StoredEvent) -> bytes:
+            order, device_id = stored.order, stored.device_id
+            others = device_id is None or device_id != own
+            if (
+                others
+                and stored.replaces is None
+                and order is not None
+                and order >= reader.certain_from
+            ):
+                # Most of all events: nothing to look up for a member of old, nothing to hide.
+                since = now - stored.origin_server_ts
+                return in_room(stored.client, start, JOINED_SINCE % (since if since > 0 else 0))
+            return in_room(self._client(reader, stored), start, self._unsigned(reader, stored, now))
+
+        return of_reader
+
+    def _unsigned(self, reader: Reader, stored: StoredEvent, now: int) -> bytes:
         fragment = age(max(0, now - stored.origin_server_ts))
         was = None if stored.order is None else reader.membership_at(stored.order)
         if was is not None:
@@ -67,7 +88,7 @@ class ClientForms:
         sent = stored.transaction_of(reader.user_id, reader.device_id)
         if sent is not None:
             fragment += b"," + own_fragment(sent)
-        return with_unsigned(self._client(reader, stored), fragment)
+        return fragment
 
     def _client(self, reader: Reader, stored: StoredEvent) -> bytes:
         """ "`prev_content` [...] is only returned if [...] the client has permission to see the

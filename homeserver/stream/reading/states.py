@@ -41,12 +41,12 @@ class States:
         """These state events, in their order; one query for those that aren't in memory."""
         wanted = list(event_ids)
         cache = self._rooms.events
-        found = {e: stored for e in wanted if (stored := cache.peek(e)) is not None}
-        if len(found) < len(wanted):
-            missing = [e for e in wanted if e not in found]
+        held = dict(zip(wanted, map(cache.peek, wanted), strict=True))
+        missing = [event_id for event_id, stored in held.items() if stored is None]
+        if missing:
             async with self._database.connection() as connection:
-                found |= await cache.get_many(connection, missing, self._rooms.rules_of)
-        return [found[e] for e in wanted if e in found]
+                held |= await cache.get_many(connection, missing, self._rooms.rules_of)
+        return [stored for e in wanted if (stored := held[e]) is not None]
 
     async def members_for(
         self, reader: Reader, user_ids: Iterable[str], before: int

@@ -26,6 +26,10 @@ from homeserver.stream.sections.timeline import (
 from homeserver.stream.sync_request import SyncRequest
 from homeserver.stream.visibility import Visibility
 
+WINDOWS_PER_ROOM = 50
+"""Members who were away come back with tokens of their own; a room in which nothing happens would
+hold a window for each of them."""
+
 
 class SeenWindow(Struct):
     """A room's window as one user sees it; `history` only where they weren't a member all along."""
@@ -66,6 +70,8 @@ class Windows:
             return SharedWindow(timeline, matcher)
         shared = SharedWindow(timeline, matcher)
         if current:
+            if len(room.windows) >= WINDOWS_PER_ROOM:
+                del room.windows[next(iter(room.windows))]
             room.windows[key] = shared
         return shared
 
