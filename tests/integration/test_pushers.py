@@ -12,10 +12,13 @@ import pytest
 from homeserver import background
 from homeserver.backoff import Backoff
 from homeserver.json_types import JsonObject
+from homeserver.protocol.pushers import WantedPusher
+from homeserver.requester import Requester
 from homeserver.services.push import gateways, pusher, pushers
 from homeserver.services.push import parts as push_parts
 from homeserver.services.push.gateways import PER_USER
 from homeserver.services.push.pushed_events import Pending, PushedEvents
+from homeserver.services.push.pushers import Pushers
 from tests.conftest import StartServer
 from tests.support.client import Client, refusal
 from tests.support.push_gateway import PushGateway, push_gateway
@@ -162,6 +165,21 @@ async def test_a_pusher_goes_with_its_device(server: RunningServer, gateway: Pus
     (told,) = await gateway.wait_for(1)
     assert told["devices"][0]["pushkey"] == "desk"
     assert [p["pushkey"] for p in (await bob.get("/pushers"))["pushers"]] == ["desk"]
+
+
+async def test_a_device_that_is_logged_out_meanwhile_makes_no_pusher(
+    server: RunningServer, gateway: PushGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = await server.user("bob")
+    put = Pushers.put
+
+    async def logged_out_first(self: Pushers, requester: Requester, wanted: WantedPusher) -> None:
+        await bob.post("/logout")
+        await put(self, requester, wanted)
+
+    monkeypatch.setattr(Pushers, "put", logged_out_first)
+    assert (await refusal(gateway.set_pusher(bob))).errcode == "M_UNKNOWN_TOKEN"
+    assert (await (await server.anonymous().login("bob")).get("/pushers"))["pushers"] == []
 
 
 async def test_a_pusher_that_is_switched_off_tells_nothing(

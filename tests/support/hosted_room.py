@@ -30,27 +30,13 @@ class HostedRoom(RemoteRoom):
         self.unasked: list[JsonObject] = []
         self.newest_first = False
         levels = {"users": {self.user_id: 100}}
-        self._set("m.room.create", {"room_version": version, "creator": self.user_id})
-        self._set(MEMBER, {"membership": "join"}, self.user_id)
-        self._set("m.room.power_levels", levels)
-        self._set("m.room.join_rules", {"join_rule": join_rule})
+        self.put("m.room.create", {"room_version": version, "creator": self.user_id})
+        self.put(MEMBER, {"membership": "join"}, self.user_id)
+        self.put("m.room.power_levels", levels)
+        self.put("m.room.join_rules", {"join_rule": join_rule})
         path = quote(self.room_id, "")
-        peer.answer("GET", f"{V1}/make_join/{path}/", self._make_join)
+        peer.answer("GET", f"{V1}/make_join/{path}/", self.answer_make_join)
         peer.answer("PUT", f"{V2}/send_join/{path}/", self._send_join)
-
-    def _set(self, event_type: str, content: JsonObject, state_key: str = "") -> None:
-        self.add(self.make(event_type, content, state_key=state_key))
-
-    def template(self, user_id: str, membership: str) -> JsonObject:
-        """What make_join and make_leave answer."""
-        content = {"membership": membership}
-        pdu = self.make(MEMBER, content, sender=user_id, state_key=user_id).pdu
-        for name in ("hashes", "signatures"):
-            del pdu[name]
-        return {"room_version": self.version, "event": pdu}
-
-    async def _make_join(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(self.template(request.path.rpartition("/")[2], "join"))
 
     async def _send_join(self, request: web.Request) -> web.StreamResponse:
         event = parse_event(json.loads(await request.read()), ROOM_VERSIONS[self.version])

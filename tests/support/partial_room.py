@@ -69,12 +69,6 @@ class PartialRoom(RemoteRoom):
         self.before[event.event_id] = dict(self.state)
         super().add(event)
 
-    def put(self, event_type: str, content: JsonObject, state_key: str = "") -> Event:
-        """The creator sets a piece of state."""
-        event = self.make(event_type, content, state_key=state_key)
-        self.add(event)
-        return event
-
     def member(self, localpart: str, membership: str = "join") -> Event:
         """A user of the peer's joins or leaves, or is banned by the creator."""
         user_id = f"@{localpart}:{self.peer.server_name}"
@@ -103,7 +97,7 @@ class PartialRoom(RemoteRoom):
     def serve(self, peer: Peer | None = None, lie: Callable[[State], State] = dict) -> None:
         """Have a peer answer for the room; `lie` is what it makes of the state before a join."""
         peer = peer or self.peer
-        peer.answer("GET", f"{V1}/make_join/", self._make_join)
+        peer.answer("GET", f"{V1}/make_join/", self.answer_make_join)
         peer.answer("PUT", f"{V2}/send_join/", self._send_join)
         peer.answer("PUT", f"{V1}/send/", self._send)
         peer.answer("GET", f"{V1}/event/", self._event)
@@ -130,14 +124,6 @@ class PartialRoom(RemoteRoom):
 
     def _pdus(self, event_ids: Iterable[str]) -> list[JsonObject]:
         return [self.events[event_id].pdu for event_id in event_ids]
-
-    async def _make_join(self, request: web.Request) -> web.StreamResponse:
-        user_id = request.path.rpartition("/")[2]
-        event = self.make(
-            "m.room.member", {"membership": "join"}, state_key=user_id, sender=user_id
-        )
-        template = {k: v for k, v in event.pdu.items() if k not in ("hashes", "signatures")}
-        return web.json_response({"room_version": self.version, "event": template})
 
     async def _send_join(self, request: web.Request) -> web.StreamResponse:
         join = parse_event(json.loads(await request.read()), ROOM_VERSIONS[self.version])

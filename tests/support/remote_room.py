@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 from urllib.parse import quote
 
+from aiohttp import web
 from msgspec.structs import replace
 
 from homeserver.clock import now_ms
@@ -85,6 +86,24 @@ class RemoteRoom:
             event_id = f"$event{next(self._txn_ids)}:{self.peer.server_name}"
             template = replace(template, event_id=event_id)
         return build_event(rules, template, self.peer.signer)
+
+    def put(self, event_type: str, content: JsonObject, state_key: str = "") -> Event:
+        """The peer's user sets a piece of state, in its own view."""
+        event = self.make(event_type, content, state_key=state_key)
+        self.add(event)
+        return event
+
+    def template(self, user_id: str, membership: str) -> JsonObject:
+        """What make_join and make_leave answer."""
+        content = {"membership": membership}
+        pdu = self.make("m.room.member", content, sender=user_id, state_key=user_id).pdu
+        for name in ("hashes", "signatures"):
+            del pdu[name]
+        return {"room_version": self.version, "event": pdu}
+
+    async def answer_make_join(self, request: web.Request) -> web.StreamResponse:
+        """For `peer.answer`."""
+        return web.json_response(self.template(request.path.rpartition("/")[2], "join"))
 
     def _depth(self, event_id: str) -> int:
         return self.events[event_id].depth if event_id in self.events else 1

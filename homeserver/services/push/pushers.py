@@ -2,6 +2,7 @@
 
 Rules of this file: `published` is called by the writer for every batch, so it only looks at users
 who have pushers; positions are written many at once, shortly after the gateways took something.
+What changes pushers holds the lock `_changing`: what is in memory and what is in Postgres agree.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from homeserver.clock import Clock
-from homeserver.errors import InvalidParam, Unavailable
+from homeserver.errors import InvalidParam, Unavailable, UnknownToken
 from homeserver.json_types import JsonObject
 from homeserver.protocol.push_outcomes import MAIN, NO_PUSH, NOTIFY
 from homeserver.protocol.pushers import DEVICE_ID, ENABLED, WantedPusher
@@ -24,9 +25,10 @@ from homeserver.services.push.badges import Badges
 from homeserver.services.push.gateways import Gateways
 from homeserver.services.push.pushed_events import Pending, PushedEvents, pending_invite
 from homeserver.services.push.pusher import Means, Pusher
+from homeserver.store import devices as device_store
 from homeserver.store import notable_events as notable_store
 from homeserver.store import pushers as pusher_store
-from homeserver.store.database import Database
+from homeserver.store.database import Connection, Database
 from homeserver.store.events import ORDER_STEP
 from homeserver.store.pushers import PusherKey, PusherRow
 from homeserver.store.rooms import MembershipRow
@@ -55,6 +57,7 @@ class Pushers:
         self._by_user: dict[str, dict[PusherKey, Pusher]] = {}
         self._moved: set[Pusher] = set()
         self._write_wanted = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._deleting: set[asyncio.Task[None]] = set()
         self._means = Means(
             gateways=gateways,
@@ -139,8 +142,13 @@ class Pushers:
         """Make, change or delete a pusher.
 
         "the homeserver must remove any other pushers with the same App ID and pushkey for
-        different users", unless `append` says otherwise. Raises InvalidParam for one too many.
+        different users", unless `append` says otherwise. Raises InvalidParam for one too many,
+        UnknownToken.
         """
+        async with self._changing:
+            await self._put(requester, wanted)
+
+    async def _put(self, requester: Requester, wanted: WantedPusher) -> None:
         key = (wanted.app_id, wanted.pushkey, requester.user_id)
         if wanted.kind is None:
             await self._delete([key])
@@ -153,6 +161,7 @@ class Pushers:
         known = of_user.get(key)
         row = self._row(requester, wanted)
         async with self._database.connection() as connection:
+            await _require_device(connection, requester)
             await pusher_store.put(connection, row)
             if known is not None and row.enabled and not known.row.enabled:
                 # It was off: what came meanwhile is not told.
@@ -183,8 +192,9 @@ class Pushers:
 
     async def devices_deleted(self, user_id: str, device_ids: Sequence[str]) -> None:
         """Pushers go with the device that made them."""
-        of_user = self._by_user.get(user_id, {})
-        await self._delete([k for k, p in of_user.items() if p.row.device_id in device_ids])
+        async with self._changing:
+            of_user = self._by_user.get(user_id, {})
+            await self._delete([k for k, p in of_user.items() if p.row.device_id in device_ids])
 
     def _keys(self) -> list[PusherKey]:
         return [key for pushers in self._by_user.values() for key in pushers]
@@ -205,9 +215,14 @@ class Pushers:
     def _reject(self, pusher: Pusher) -> None:
         """ "the homeserver should [...] remove the pushers" whose key the gateway rejects."""
         log.info("a push gateway rejected a pushkey", app_id=pusher.row.app_id)
-        task = asyncio.create_task(self._delete([pusher.row.key]))
+        task = asyncio.create_task(self._drop(pusher))
         self._deleting.add(task)
         task.add_done_callback(self._deleting.discard)
+
+    async def _drop(self, pusher: Pusher) -> None:
+        async with self._changing:
+            if self._by_user.get(pusher.row.user_id, {}).get(pusher.row.key) is pusher:
+                await self._delete([pusher.row.key])
 
     # What the log brings
 
@@ -265,6 +280,13 @@ class Pushers:
         for pusher in self._by_user[user_id].values():
             if pusher.row.enabled:
                 pusher.publish(pending)
+
+
+async def _require_device(connection: Connection, requester: Requester) -> None:
+    """A device that was logged out a moment ago makes no pusher: nothing would delete it."""
+    user_id, device_id = requester.user_id, requester.device_id
+    if device_id is not None and not await device_store.find(connection, user_id, device_id):
+        raise UnknownToken("This device was logged out")
 
 
 def _shown(row: PusherRow) -> JsonObject:
