@@ -156,7 +156,7 @@ class Sessions:
             if found.replaces is not None:
                 ended = await tokens.confirm(connection, found.replaces)
             # Exchanged before, and nobody used what was given: the client didn't get it.
-            await tokens.delete_successors(connection, token_hash)
+            ended += await tokens.delete_successors(connection, token_hash)
             credentials = self._new_credentials(found.device_id, can_refresh=True, grant=grant)
             stored = self._stored(found.user_id, credentials, grant, replaces=token_hash)
             await tokens.insert(connection, stored, self._clock())

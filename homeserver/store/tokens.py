@@ -171,7 +171,12 @@ async def confirm(connection: Connection, replaced: bytes) -> list[bytes]:
     return [row["token_hash"] for row in rows]
 
 
-async def delete_successors(connection: Connection, replaced: bytes) -> None:
-    """End the tokens that a refresh token was exchanged for, since it is exchanged again."""
-    await connection.execute("DELETE FROM access_tokens WHERE replaces = $1", replaced)
+async def delete_successors(connection: Connection, replaced: bytes) -> list[bytes]:
+    """End the tokens that a refresh token was exchanged for, since it is exchanged again; gives
+    its access tokens.
+    """
+    rows = await connection.fetch(
+        "DELETE FROM access_tokens WHERE replaces = $1 RETURNING token_hash", replaced
+    )
     await connection.execute("DELETE FROM refresh_tokens WHERE replaces = $1", replaced)
+    return [row["token_hash"] for row in rows]
