@@ -62,6 +62,7 @@ from homeserver.http.oauth import account_devices as oauth_account_devices
 from homeserver.http.oauth import authorize as oauth_authorize
 from homeserver.http.oauth import clients as oauth_clients
 from homeserver.http.oauth import device as oauth_device
+from homeserver.http.oauth import lost_password as oauth_lost_password
 from homeserver.http.oauth import metadata as oauth_metadata
 from homeserver.http.oauth import sign_in as oauth_sign_in
 from homeserver.http.oauth import sso as oauth_sso
@@ -78,6 +79,7 @@ ROUTES: tuple[Endpoints, ...] = (
     oauth_account.endpoints,
     oauth_account_devices.endpoints,
     oauth_device.endpoints,
+    oauth_lost_password.endpoints,
     oauth_metadata.endpoints,
     oauth_metadata.documents,
     oauth_clients.endpoints,

@@ -72,9 +72,13 @@ class Registration:
         """
         if self._options.enabled and not self._options.requires_token:
             return [["m.login.dummy"]]
-        if not self._options.enabled and not await self._has_admin_tokens():
+        if not await self.is_possible():
             raise Forbidden("Registration is disabled on this server")
         return [["m.login.registration_token"]]
+
+    async def is_possible(self) -> bool:
+        """Whether anybody can make an account for themselves."""
+        return self._options.enabled or await self._has_admin_tokens()
 
     async def _has_admin_tokens(self) -> bool:
         async with self._database.connection() as connection:

@@ -5,11 +5,14 @@ client-server-api#oauth-20-api
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl, urlsplit
+
 import pytest
 
 from tests.conftest import StartServer
-from tests.support.client import PASSWORD
-from tests.support.oauth import OPTIONS, Browser, OAuthClient, Page, code_for
+from tests.support.client import PASSWORD, refusal
+from tests.support.mailbox import mailbox
+from tests.support.oauth import OPTIONS, OUTSIDE, Browser, OAuthClient, Page, code_for
 from tests.support.server import RunningServer
 
 
@@ -204,6 +207,7 @@ async def test_where_registration_is_closed_the_page_says_so(start_server: Start
     assert not any("/register" in link for link in page.links)
     page = await browser.open(client.authorization_url(prompt="create"))
     assert (page.status, page.forms) == (403, [])
+    assert "prompt_values_supported" not in client.metadata
 
 
 async def test_a_registration_token_makes_an_account_once(start_server: StartServer) -> None:
@@ -223,3 +227,51 @@ async def test_a_registration_token_makes_an_account_once(start_server: StartSer
     page = await other.open(client.authorization_url(prompt="create"))
     page = await _register(other, page, "carol", token=token)
     assert page.status == 403
+
+
+async def test_the_page_knows_whom_the_client_expects(
+    oauth: RunningServer, client: OAuthClient
+) -> None:
+    browser = Browser(oauth)
+    page = await browser.open(client.authorization_url(login_hint='mxid:@alice:hs.test">'))
+    assert page.form("/sign_in").fields["user"] == '@alice:hs.test">'
+    assert "lost_password" not in page.text  # no mail, no way
+    page = await browser.open(f"{OUTSIDE}/_matrix/oauth2/lost_password")
+    assert page.status == 404
+
+
+async def test_a_lost_password_is_set_anew_by_mail(start_server: StartServer) -> None:
+    async with mailbox() as box:
+        mail = {"host": "127.0.0.1", "port": box.port, "security": "none", "sender": "hs@hs.test"}
+        oauth = await start_server(**OPTIONS, mail=mail)
+        alice = await oauth.user("alice")
+        assert oauth.app is not None
+        async with oauth.app.database.connection() as connection:
+            await connection.execute(
+                "INSERT INTO threepids (medium, address, user_id, validated_at, added_at)"
+                " VALUES ('email', 'alice@example.org', $1, 0, 0)",
+                alice.user_id,
+            )
+        client, browser = OAuthClient(oauth), Browser(oauth)
+        await client.register()
+        sign_in = await browser.open(client.authorization_url())
+        page = await browser.open(next(link for link in sign_in.links if "lost_password" in link))
+        wrong = await browser.send(page.form("/lost_password"), address="bob@example.org")
+        assert wrong.status == 400
+        page = await browser.send(page.form("/lost_password"), address="Alice@example.org")
+        form = page.form("/new")
+        early = await browser.send(form, new="new one", again="new one")
+        assert early.status == 403
+
+        letter = urlsplit(box.link())
+        await browser.open(f"{OUTSIDE}{letter.path}", dict(parse_qsl(letter.query)))
+        wrong = await browser.send(form, new="new one", again="another")
+        assert wrong.status == 400
+        page = await browser.send(form, new="new one", again="new one")
+        assert page.status == 200
+        assert (await refusal(alice.get("/account/whoami"))).errcode == "M_UNKNOWN_TOKEN"
+        page = await browser.open(page.links[0])
+        page = await browser.sign_in(page, "alice@example.org", "new one")
+        assert "@alice:hs.test" in page.text
+        again = await browser.send(form, new="third", again="third")
+        assert again.status == 403

@@ -49,7 +49,7 @@ class _Forms(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         if tag == "form":
             assert values["method"] == "post"
-            self.forms.append(Form(values["action"]))
+            self.forms.append(Form(values.get("action", "")))
         elif tag == "input" and self.forms:
             self.forms[-1].fields[values["name"]] = values.get("value", "")
         elif tag == "button" and "name" in values:

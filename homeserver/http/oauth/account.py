@@ -157,7 +157,7 @@ async def remove_picture(call: Call) -> Response:
 async def change_password(call: Call) -> Response:
     """What devices that came by OAuth can't do at /account/password."""
     browser = await browser_of(call)
-    sent = await sent_form(call, browser)
+    sent = await sent_form(call, browser, Limit.LOGIN)
     user_id = _account(browser).user_id
     try:
         await checked_password(call, user_id, sent.get("password", ""))
@@ -208,7 +208,7 @@ def _deactivation_page(browser: Browser, failure: str = "") -> Response:
 async def deactivate(call: Call) -> Response:
     """client-server-api#account-management-url-actions"""
     browser = await browser_of(call)
-    sent = await sent_form(call, browser)
+    sent = await sent_form(call, browser, Limit.LOGIN)
     user_id = _account(browser).user_id
     try:
         await checked_password(call, user_id, sent.get("password", ""))
@@ -239,7 +239,7 @@ def _reset_page(browser: Browser, failure: str = "") -> Response:
 async def allow_reset(call: Call) -> Response:
     """client-server-api#oauth-authentication"""
     browser = await browser_of(call)
-    sent = await sent_form(call, browser)
+    sent = await sent_form(call, browser, Limit.LOGIN)
     user_id = _account(browser).user_id
     try:
         await checked_password(call, user_id, sent.get("password", ""))

@@ -65,7 +65,10 @@ async def authorize(call: Call) -> Response:
         # "Servers that support this parameter SHOULD show the account registration UI"
         return await register_page(call, browser, onward)
     if browser.account is None:
-        return await sign_in_page(call, browser, onward)
+        # MSC4198: a user id that the client expects, such as that of a device that is to be
+        # logged in again.
+        user = (call.query("login_hint") or "").removeprefix("mxid:")
+        return await sign_in_page(call, browser, onward, user=user)
     return browser.shown(await _consent_page(call, browser, asked, onward))
 
 

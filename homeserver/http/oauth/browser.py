@@ -86,12 +86,12 @@ def signed_in_as(oauth: OAuthParts, account: Account) -> Browser:
     return Browser(oauth, oauth.browsers.sign_in(account), account)
 
 
-async def sent_form(call: Call, browser: Browser) -> dict[str, str]:
-    """The fields of a form of ours; sent so often only.
+async def sent_form(call: Call, browser: Browser, limit: Limit = Limit.DEFAULT) -> dict[str, str]:
+    """The fields of a form of ours, which is sent so often only: `Limit.LOGIN` where it can guess.
 
     Raises `Forbidden` if another site made the browser send it, `LimitExceeded`.
     """
-    call.parts.rate_limits.take(Limit.LOGIN, call.address)
+    call.parts.rate_limits.take(limit, call.address)
     fields = await read_parameters(call)
     if not hmac.compare_digest(fields.get(CHECK, "").encode(), browser.form_check.encode()):
         raise Forbidden("This form is too old, or comes from elsewhere: go back and try again")

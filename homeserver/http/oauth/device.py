@@ -71,7 +71,7 @@ async def link_device(call: Call) -> Response:
 async def decide(call: Call) -> Response:
     """client-server-api#device-authorisation-flow"""
     browser = await browser_of(call)
-    sent = await sent_form(call, browser)
+    sent = await sent_form(call, browser, Limit.LOGIN)
     user_code = sent.get("user_code", "")
     if "decision" not in sent or browser.account is None:
         return browser.sent_to(_onward(browser, user_code))

@@ -33,7 +33,7 @@ documents = Endpoints(prefix="", versions=(), resource=Resource.CLIENT)
 async def auth_metadata(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv1auth_metadata"""
     oauth = offered(call)
-    return {
+    metadata = {
         "issuer": url(oauth, "/"),
         "authorization_endpoint": url(oauth, "/authorize"),
         "token_endpoint": url(oauth, "/token"),
@@ -45,11 +45,13 @@ async def auth_metadata(call: Call) -> JsonObject:
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
-        "prompt_values_supported": ["create"],
         "device_authorization_endpoint": url(oauth, "/device"),
         "account_management_uri": url(oauth, ACCOUNT),
         "account_management_actions_supported": ACTIONS,
     }
+    if await call.parts.registration.is_possible():
+        metadata["prompt_values_supported"] = ["create"]
+    return metadata
 
 
 @endpoints.get(

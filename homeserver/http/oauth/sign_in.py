@@ -21,7 +21,7 @@ from homeserver.http.oauth.browser import (
     shows_errors,
     signed_in_as,
 )
-from homeserver.http.oauth.markup import Html, field, hidden, html, link, page, problem
+from homeserver.http.oauth.markup import NOTHING, Html, field, hidden, html, link, page, problem
 from homeserver.http.oauth.paths import PREFIX, local
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
@@ -30,25 +30,33 @@ from homeserver.store.accounts import Account
 
 endpoints = Endpoints(prefix=PREFIX, versions=())
 _ONWARD = re.compile(r"[!#-;=?-\[\]_a-z~]{1,8000}")
+LOST_PASSWORD = "/lost_password"  # noqa: S105 - a path
 _TOKEN = "m.login.registration_token"  # noqa: S105 - a stage
 
 
-async def sign_in_page(call: Call, browser: Browser, onward: str, failure: str = "") -> Response:
-    """The form with which somebody signs in; then they go on to `onward`, a page of ours."""
+async def sign_in_page(
+    call: Call, browser: Browser, onward: str, failure: str = "", user: str = ""
+) -> Response:
+    """The form with which somebody signs in; then they go on to `onward`, a page of ours. `user`
+    is who the client expects."""
     sign_in = browser.form(
         "/sign_in",
         hidden({"onward": onward}),
-        field("user", "User name", autocomplete="username", autocapitalize="none"),
+        field("user", "User name", autocomplete="username", autocapitalize="none", value=user),
         field("password", "Password", "password", autocomplete="current-password"),
         html("<p><button>Sign in</button></p>"),
     )
     intro = html("<p>This is <code>{name}</code>.</p>", name=call.parts.config.server_name)
-    register = html("")
-    if await _registration_stages(call) is not None:
-        path = local(browser.oauth, f"/register?{urlencode({'onward': onward})}")
-        register = html("<p>New here? {link}.</p>", link=link(path, "Make an account"))
+    query = urlencode({"onward": onward})
+    others = []
+    if call.parts.mail_validation.works:
+        lost = link(local(browser.oauth, f"{LOST_PASSWORD}?{query}"), "I have lost my password")
+        others.append(html("<p>{link}</p>\n", link=lost))
+    if await call.parts.registration.is_possible():
+        path = local(browser.oauth, f"/register?{query}")
+        others.append(html("<p>New here? {link}.</p>\n", link=link(path, "Make an account")))
     status = 403 if failure else 200
-    return browser.shown(page("Sign in", intro, problem(failure), sign_in, register, status=status))
+    return browser.shown(page("Sign in", intro, problem(failure), sign_in, *others, status=status))
 
 
 @endpoints.post("/sign_in", auth=Auth.NONE, limit=Limit.NONE)
@@ -56,12 +64,12 @@ async def sign_in_page(call: Call, browser: Browser, onward: str, failure: str =
 async def sign_in(call: Call) -> Response:
     """The form of `sign_in_page`."""
     browser = await browser_of(call)
-    sent = await sent_form(call, browser)
-    onward = _checked(browser, sent.get("onward", ""))
+    sent = await sent_form(call, browser, Limit.LOGIN)
+    onward = checked_onward(browser, sent.get("onward", ""))
     try:
         account = await checked_password(call, sent.get("user", ""), sent.get("password", ""))
     except Forbidden as failure:
-        return await sign_in_page(call, browser, onward, failure.message)
+        return await sign_in_page(call, browser, onward, failure.message, sent.get("user", ""))
     return signed_in_as(browser.oauth, account).sent_to(onward)
 
 
@@ -86,19 +94,19 @@ def _identifier(user: str) -> JsonObject:
 async def register_form(call: Call) -> Response:
     """client-server-api#user-registration"""
     browser = await browser_of(call)
-    return await register_page(call, browser, _checked(browser, call.query("onward") or ""))
+    return await register_page(call, browser, checked_onward(browser, call.query("onward") or ""))
 
 
 async def register_page(
     call: Call, browser: Browser, onward: str, failure: MatrixError | None = None
 ) -> Response:
     """The form with which somebody makes an account; then they go on to `onward`."""
-    stages = await _registration_stages(call)
-    if stages is None:
+    if not await call.parts.registration.is_possible():
         sorry = problem("Nobody can make an account here by themselves.")
         back = html("<p>{link}</p>", link=link(onward, "I have an account"))
         return browser.shown(page("Make an account", sorry, back, status=403))
-    token = field("token", "Registration token") if _TOKEN in stages else html("")
+    stages = await _registration_stages(call)
+    token = field("token", "Registration token") if _TOKEN in stages else NOTHING
     server = html("<p>On <code>{name}</code>.</p>", name=call.parts.config.server_name)
     made = browser.form(
         "/register",
@@ -120,8 +128,8 @@ async def register_page(
 async def register(call: Call) -> Response:
     """client-server-api#user-registration"""
     browser = await browser_of(call)
-    sent = await sent_form(call, browser)
-    onward = _checked(browser, sent.get("onward", ""))
+    sent = await sent_form(call, browser, Limit.LOGIN)
+    onward = checked_onward(browser, sent.get("onward", ""))
     call.parts.rate_limits.take(Limit.REGISTRATION, call.address)
     try:
         account = await _made(call, sent)
@@ -133,7 +141,7 @@ async def register(call: Call) -> Response:
 async def _made(call: Call, sent: dict[str, str]) -> Account:
     """A new account, as the legacy flows allow it. Raises what they raise."""
     registration = call.parts.registration
-    stages = {stage for flow in await registration.flows() for stage in flow}
+    stages = await _registration_stages(call)
     if not sent.get("user") or not sent.get("password"):
         raise MissingParam("An account needs a name and a password")
     if sent["password"] != sent.get("again"):
@@ -150,13 +158,9 @@ async def _made(call: Call, sent: dict[str, str]) -> Account:
     return account
 
 
-async def _registration_stages(call: Call) -> set[str] | None:
-    """What is asked of who makes an account; None: nobody may."""
-    try:
-        flows = await call.parts.registration.flows()
-    except Forbidden:
-        return None
-    return {stage for flow in flows for stage in flow}
+async def _registration_stages(call: Call) -> set[str]:
+    """What is asked of who makes an account. Raises `Forbidden` if nobody may."""
+    return {stage for flow in await call.parts.registration.flows() for stage in flow}
 
 
 @endpoints.post("/sign_out", auth=Auth.NONE, limit=Limit.NONE)
@@ -166,7 +170,7 @@ async def sign_out(call: Call) -> Response:
     browser = await browser_of(call)
     sent = await sent_form(call, browser)
     browser.oauth.browsers.sign_out(browser.cookie)
-    return redirect(_checked(browser, sent.get("onward", "")))
+    return redirect(checked_onward(browser, sent.get("onward", "")))
 
 
 def signed_in(browser: Browser, onward: str) -> Html:
@@ -182,7 +186,7 @@ def signed_in(browser: Browser, onward: str) -> Html:
     )
 
 
-def _checked(browser: Browser, onward: str) -> str:
+def checked_onward(browser: Browser, onward: str) -> str:
     """A page of ours, on which somebody goes on: nobody is sent elsewhere from here."""
     if onward.startswith(local(browser.oauth, "/")) and _ONWARD.fullmatch(onward):
         return onward
