@@ -206,6 +206,10 @@ class OtherDirectories:
         query = [("limit", str(limited.limit))]
         if limited.since is not None:
             query.append(("since", limited.since))
+        if limited.include_all_networks:
+            query.append(("include_all_networks", "true"))
+        elif limited.third_party_instance_id is not None:
+            query.append(("third_party_instance_id", limited.third_party_instance_id))
         return await self._remote.public_rooms(server_name, query)
 
 

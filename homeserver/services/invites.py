@@ -67,11 +67,11 @@ class Invites:
         allowed = room is None or await self._inbound.incoming.is_allowed(room, invite.origin)
         if takes_part and not allowed:
             raise Forbidden("Your server is banned from this room")
-        await self._check_room_state(invite, rules)
+        room_state = await self._checked_room_state(invite, rules)
         signed = add_signature(event, self._stream.sender.signer)
         if takes_part:
             return signed  # the event itself comes in a transaction
-        stripped = stripped_from_pdus([*invite.room_state, signed.pdu])
+        stripped = stripped_from_pdus([*room_state, signed.pdu])
         await self._outside.remember(invite.room_id, rules, signed, stripped)
         return signed
 
@@ -100,14 +100,17 @@ class Invites:
         # an HTTP 403 status code"
         await self._stream.users.invites.require(user_id, inviter)
 
-    async def _check_room_state(self, invite: ReceivedInvite, rules: RoomVersion) -> None:
-        """ "The `invite_room_state` has additional validation, which servers MAY apply to room
+    async def _checked_room_state(self, invite: ReceivedInvite, rules: RoomVersion) -> list[Any]:
+        """What may be shown of it: of what isn't as it was hashed, what redaction leaves.
+
+        "The `invite_room_state` has additional validation, which servers MAY apply to room
         versions 1 through 11 and SHOULD apply to all other room versions."
         """
         if not rules.room_id_is_create_event_id:
-            return
+            return invite.room_state
         verified = await self._inbound.verifier.verify(invite.room_state, rules, invite.room_id)
         if len(verified.events) < len(invite.room_state):
             raise InvalidParam("`invite_room_state` holds events that are not of this room")
         if not any(event.type == "m.room.create" for event in verified.events):
             raise InvalidParam("`invite_room_state` lacks the m.room.create event")
+        return [event.pdu for event in verified.events]

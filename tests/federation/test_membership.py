@@ -13,8 +13,9 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event, Template, add_signature, build_event, parse_event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.conftest import StartPeer, StartServers
-from tests.support.client import Client, Refused, refusal, timeline
+from tests.support.client import Client, Refused, quote, refusal, timeline
 from tests.support.hosted_room import HostedRoom
+from tests.support.partial_room import PartialRoom
 from tests.support.peer import Peer
 from tests.support.server import RunningServer
 
@@ -297,6 +298,24 @@ async def test_a_knock_is_refused_by_servers_of_the_room_only(
         await peer.request("PUT", f"{v1}/send/1", transaction)
         knocks = (await bob.sync(since="s0"))["rooms"].get("knock", {})
         assert (room_id not in knocks) == is_believed
+
+
+async def test_what_was_changed_in_the_state_of_an_invite_is_not_shown(
+    server: RunningServer, peer: Peer
+) -> None:
+    """A signature covers what redaction leaves; the rest is covered by the hash in it."""
+    alice, room = await server.user("alice"), PartialRoom(peer, "12")
+    state = [room.events[room.state[name, ""]].pdu for name in ("m.room.create", "m.room.name")]
+    state[1]["content"] = {"name": "a trap"}
+    invite = room.make("m.room.member", {"membership": "invite"}, state_key=alice.user_id)
+    body = {"event": invite.pdu, "room_version": "12", "invite_room_state": state}
+    path = f"/_matrix/federation/v2/invite/{quote(room.room_id)}/{quote(invite.event_id)}"
+    status, answer = await peer.request("PUT", path, body)
+    assert status == 200, answer
+    shown = (await alice.sync())["rooms"]["invite"][room.room_id]["invite_state"]["events"]
+    contents = {event["type"]: event["content"] for event in shown}
+    assert contents["m.room.create"] == {"room_version": "12"}
+    assert contents["m.room.name"] == {}
 
 
 async def test_of_a_room_knocked_on_only_what_is_signed_is_shown(

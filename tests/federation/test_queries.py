@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from homeserver.json_types import JsonObject
 from tests.federation.conftest import StartPeer, StartServers
 from tests.federation.test_receiving import joined_room
 from tests.support.client import PASSWORD, Refused, refusal
@@ -145,6 +146,22 @@ async def test_of_another_directory_clients_are_told_what_they_can_read(
     flags = {"world_readable": False, "guest_can_join": False}
     room = {"room_id": room_id, "topic": "t", "num_joined_members": 0, **flags}
     assert shown == {"chunk": [room], "total_room_count_estimate": 3}
+
+
+@pytest.mark.parametrize(
+    ("asked", "query"),
+    [
+        ({"include_all_networks": True}, "include_all_networks=true"),
+        ({"third_party_instance_id": "irc"}, "third_party_instance_id=irc"),
+    ],
+)
+async def test_another_directory_is_asked_for_the_same_network(
+    server: RunningServer, peer: Peer, asked: JsonObject, query: str
+) -> None:
+    peer.answer("GET", f"{V1}/publicRooms", {"chunk": []})
+    alice = await server.user("alice")
+    assert await alice.post("/publicRooms", asked, server=peer.server_name) == {"chunk": []}
+    assert query in peer.requests[-1][1]
 
 
 @pytest.mark.parametrize("user_id", ["@alice:elsewhere.test", "alice", "@alice"])
