@@ -178,8 +178,11 @@ class PushEvaluator:
                 self._put_rules(change.row.user_id)
 
     def fail(self, changes: Sequence[Change]) -> None:
-        """These were not committed, or nobody knows (called by the writer)."""
+        """These were not committed, or nobody knows (called by the writer, after the rules)."""
         self._subscribers.fail(changes)
+        for change in changes:
+            if type(change) is AccountDataChange and decides_push(change.row):
+                self._put_rules(change.row.user_id)
 
     def _put_member(self, room_id: str, row: MembershipRow) -> None:
         room = self._rooms.peek(room_id) if row.is_local else None

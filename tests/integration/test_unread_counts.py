@@ -15,6 +15,10 @@ from homeserver.json_types import JsonObject
 from homeserver.protocol.events import Event
 from homeserver.protocol.push_conditions import PushFacts, Reader, RoomFacts
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.store import account_data as account_data_store
+from homeserver.store.account_data import AccountDataRow
+from homeserver.stream.changes import AccountDataChange
+from homeserver.stream.push_rules import PUSH_RULES
 from tests.conftest import StartServer
 from tests.support.client import Client
 from tests.support.server import RunningServer
@@ -169,6 +173,26 @@ async def test_muting_counts_from_now_on_and_survives_a_restart(server: RunningS
     bob = server.moved(bob)
     bob.next_batch = None
     assert unread(await bob.sync(), room_id) == (2, 0)
+
+
+async def test_rules_that_a_lost_commit_may_have_changed_are_read_again(
+    server: RunningServer,
+) -> None:
+    alice, bob, room_id = await two_in_a_room(server)
+    path = f"/pushrules/global/room/{quote(room_id)}"
+    await bob.put(path, {"actions": []})
+    assert server.app is not None
+    stream = server.app.stream
+    muted = (await stream.push_rules.get(bob.user_id)).stored
+    await bob.delete(path)
+    await alice.send(room_id, "heard")
+    row = AccountDataRow(bob.user_id, "", PUSH_RULES, muted, stream.writer.allocate())
+    async with server.app.database.connection() as connection:
+        await account_data_store.put(connection, [row])
+    for failing in (stream.push_rules, stream.push_evaluator):
+        failing.fail([AccountDataChange(row.position, row)])
+    await alice.send(room_id, "muted")
+    assert unread(await bob.sync(), room_id) == (1, 0)
 
 
 async def test_who_is_ignored_does_not_count(server: RunningServer) -> None:
