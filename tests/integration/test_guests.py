@@ -49,6 +49,8 @@ BESIDES = {
     ("POST", f"{V3}/logout"),
     ("POST", f"{V3}/logout/all"),
     ("GET", f"{V3}/capabilities"),
+    # What anybody may ask by GET, who says more exactly what.
+    ("POST", f"{V3}/publicRooms"),
     # `voip.turn_guests` decides.
     ("GET", f"{V3}/voip/turnServer"),
 }

@@ -76,7 +76,7 @@ async def get_public_rooms(call: Call) -> JsonObject:
     return await _public_rooms(call, PublicRooms(limit=limit, since=call.query("since") or None))
 
 
-@endpoints.post("/publicRooms", auth=Auth.USER, empty_body=True)
+@endpoints.post("/publicRooms", auth=Auth.GUEST, empty_body=True)
 async def query_public_rooms(call: Call, body: PublicRooms) -> JsonObject:
     """client-server-api#post_matrixclientv3publicrooms"""
     return await _public_rooms(call, body)
