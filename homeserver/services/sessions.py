@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct
 
 from homeserver.clock import Clock
-from homeserver.errors import InvalidParam, UnknownToken
+from homeserver.errors import InvalidParam, UnknownToken, UserLocked
 from homeserver.lru_cache import LruCache
 from homeserver.requester import Requester
-from homeserver.store import cross_signing, devices, tokens
+from homeserver.store import accounts, cross_signing, devices, tokens
 from homeserver.store.database import Database
 from homeserver.store.tokens import NewTokens, Session
 from homeserver.stream.device_lists import DeviceLists, DeviceListUpdate
@@ -134,7 +134,8 @@ class Sessions:
     async def refresh(self, refresh_token: str, oauth_client: str | None = None) -> Credentials:
         """Exchange a refresh token, which was given to `oauth_client` (None: not by OAuth 2.0).
 
-        Raises `UnknownToken`. A token that was used already ends its device if it came by OAuth.
+        Raises `UnknownToken`, and `UserLocked` if it didn't come by OAuth. A token that was used
+        already ends its device if it came by OAuth.
         """
         family = _family(refresh_token)
         grant = OAuthGrant(oauth_client, family) if oauth_client and family else None
@@ -153,6 +154,9 @@ class Sessions:
             found = await tokens.find_refresh_token(connection, token_hash)
             if found is None or found.oauth_client != oauth_client:
                 return None
+            account = await accounts.find(connection, found.user_id)
+            if oauth_client is None and account is not None and account.is_locked:
+                raise UserLocked("This account is locked", soft_logout=True)
             if found.replaces is not None:
                 ended = await tokens.confirm(connection, found.replaces)
             # Exchanged before, and nobody used what was given: the client didn't get it.

@@ -6,7 +6,7 @@ import pytest
 
 from homeserver.store import accounts
 from homeserver.store.accounts import Flag
-from tests.support.client import Client, refusal
+from tests.support.client import PASSWORD, Client, refusal
 from tests.support.server import RunningServer
 
 V1 = "/_matrix/client/v1/admin"
@@ -52,6 +52,22 @@ async def test_a_locked_account_can_only_log_out(server: RunningServer) -> None:
     assert await other.post("/logout") == {}
     assert await admin.put(path, {"locked": False}) == {"locked": False}
     await alice.get("/account/whoami")
+
+
+async def test_a_locked_account_gets_no_new_token(server: RunningServer) -> None:
+    admin, alice = await admin_of(server), await server.user("alice")
+    who = {"identifier": {"type": "m.id.user", "user": alice.user_id}, "password": PASSWORD}
+    asked = {"type": "m.login.password", **who, "refresh_token": True}
+    refresh = {"refresh_token": (await alice.post("/login", asked))["refresh_token"]}
+    path = f"{V1}/lock/{alice.user_id}"
+    await admin.put(path, {"locked": True})
+    for request in (alice.post("/login", asked), alice.post("/refresh", refresh)):
+        refused = await refusal(request)
+        assert (refused.status, refused.errcode) == (401, "M_USER_LOCKED")
+        assert refused.body["soft_logout"] is True
+    await admin.put(path, {"locked": False})
+    await alice.post("/refresh", refresh)
+    await alice.post("/login", asked)
 
 
 async def test_a_suspended_account_reads_on(server: RunningServer) -> None:

@@ -13,6 +13,7 @@ from homeserver.errors import (
     MissingParam,
     UnknownError,
     UserDeactivated,
+    UserLocked,
 )
 from homeserver.http.authentication import bearer_token
 from homeserver.http.call import Call
@@ -24,6 +25,7 @@ from homeserver.json_types import JsonObject
 from homeserver.services.login_tokens import LIFETIME_MS
 from homeserver.services.sessions import Login
 from homeserver.services.user_interactive import Operation
+from homeserver.store.accounts import Account
 
 endpoints = Endpoints()
 
@@ -87,12 +89,16 @@ async def login(call: Call, body: LoginBody) -> JsonObject:
 
 
 async def _authenticated(call: Call, body: LoginBody) -> str:
-    """Who logs in. Raises `Forbidden`, `UserDeactivated`, `MissingParam`, `UnknownError`."""
+    """Who logs in.
+
+    Raises `Forbidden`, `UserDeactivated`, `UserLocked`, `MissingParam`, `UnknownError`.
+    """
     if body.type == "m.login.password":
         if body.password is None:
             raise MissingParam("`password` is missing")
         user_id = await call.parts.accounts.identify(_identifier(body))
-        return (await call.parts.accounts.check_password(user_id, body.password)).user_id
+        account = await call.parts.accounts.check_password(user_id, body.password)
+        return _unlocked(account).user_id
     if body.type == "m.login.token":
         if body.token is None:
             raise MissingParam("`token` is missing")
@@ -118,7 +124,14 @@ async def _active(call: Call, user_id: str) -> str:
         raise Forbidden("There is no such account")
     if account.is_deactivated:
         raise UserDeactivated("This account has been deactivated")
-    return user_id
+    return _unlocked(account).user_id
+
+
+def _unlocked(account: Account) -> Account:
+    """ "A client [...] cannot obtain a new access token until the account has been unlocked." """
+    if account.is_locked:
+        raise UserLocked("This account is locked", soft_logout=True)
+    return account
 
 
 def _identifier(body: LoginBody) -> JsonObject:
