@@ -51,6 +51,7 @@ GROUND = {
 
 # Folders whose files (or sub-packages) are strangers to each other.
 STRANGERS = ("services", "http.client", "http.federation", "http.media", "http.admin")
+DOORS = (*STRANGERS[1:], "http.oauth")  # of which the last is one chapter in several files
 
 # All that the pure core may use: no I/O, no clock, no chance, no task among them.
 PURE_IMPORTS = {
@@ -224,7 +225,7 @@ def _are_strangers(name: str, other: str) -> bool:
 
 def _door(name: str) -> str | None:
     """`client` of `http.client.rooms`: the doors are strangers to each other too."""
-    return next((f for f in STRANGERS[1:] if name.startswith(f + ".")), None)
+    return next((f for f in DOORS if name.startswith(f + ".")), None)
 
 
 def _sibling(folder: str, name: str) -> str | None:

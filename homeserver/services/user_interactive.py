@@ -147,6 +147,10 @@ class UserInteractive:
         session = self._sessions.get(session_id) if isinstance(session_id, str) else None
         return None if session is None else session.begun
 
+    def params(self, stage_type: str) -> JsonObject:
+        """What a client has to know of a stage beforehand."""
+        return self._stages[stage_type].params() or {}
+
     def _new_session(self, operation: Operation, flows: Flows, begun: Any = None) -> Session:
         expires_at = self._clock() + LIFETIME_MS
         session = Session(secrets.token_urlsafe(18), operation, flows, expires_at, begun=begun)

@@ -47,6 +47,7 @@ async def test_every_advertised_action_has_a_page(oauth: RunningServer, alice: C
         titles.add(page.text.partition("<h1>")[2].partition("</h1>")[0])
     assert len(titles) == 5  # to see a device and to log it out is one page
     assert (await opened(browser, "unknown")).status == 404
+    assert "Your devices" in (await opened(browser, "device_view")).text
     assert "sign_out" in (await browser.open(ACCOUNT)).text
 
 
@@ -165,6 +166,9 @@ async def test_cross_signing_keys_are_replaced_once_the_user_agrees(
     url = f"{ACCOUNT}?action=org.matrix.cross_signing_reset"
     assert needed.body["params"]["m.oauth"] == {"url": url}
     session = needed.body["session"]
+    fallback = f"{device.url}/_matrix/client/v3/auth/m.oauth/fallback/web?session={session}"
+    async with device.http.get(fallback, allow_redirects=False) as response:
+        assert response.headers["Location"] == url
     for auth in ({}, {"type": "m.oauth"}, {"type": "m.login.password", "password": PASSWORD}):
         refused = await upload(device, keys, session=session, **auth)
         assert refused is not None

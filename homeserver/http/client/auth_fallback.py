@@ -20,6 +20,7 @@ from homeserver.services.mail_validation import MAIL, Purpose, Request
 from homeserver.services.user_interactive import AuthenticationNeeded
 
 endpoints = Endpoints()
+OAUTH = "m.oauth"
 _PURPOSES = {"POST /account/password": Purpose.PASSWORD, "POST /register": Purpose.REGISTER}
 
 # The fields of each stage's form, with their labels and input types.
@@ -55,7 +56,10 @@ if (window.onAuthDone) {
 async def show_form(call: Call, stage: str) -> Response:
     """client-server-api#fallback"""
     session_id = call.required_query("session")
-    call.parts.user_interactive.session(session_id)
+    session = call.parts.user_interactive.session(session_id)
+    if stage == OAUTH and [OAUTH] in session.flows:
+        stated = call.parts.user_interactive.params(stage)
+        return Response(status=303, headers={"Location": stated["url"]})
     return _page(_form(stage))
 
 

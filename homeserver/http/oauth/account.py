@@ -39,12 +39,18 @@ async def manage_account(call: Call) -> Response:
     match action:
         case "org.matrix.profile":
             return await _profile_page(call, browser)
-        # The names after the comma are those of MSC4191.
+        # `session` is what MSC4191 called a device.
         case "org.matrix.devices_list" | "org.matrix.sessions_list":
             return await devices_page(call, browser)
-        case "org.matrix.device_view" | "org.matrix.session_view":
-            return await device_page(call, browser, device_id)
-        case "org.matrix.device_delete" | "org.matrix.session_end":
+        case (
+            "org.matrix.device_view"
+            | "org.matrix.session_view"
+            | "org.matrix.device_delete"
+            | "org.matrix.session_end"
+        ):
+            # "A `device_id` SHOULD be provided."
+            if not device_id:
+                return await devices_page(call, browser)
             return await device_page(call, browser, device_id)
         case "org.matrix.account_deactivate":
             return _deactivation_page(browser)

@@ -185,7 +185,9 @@ async def about_device(call: Call, browser: Browser, scope: Scope) -> Html:
 def shown_target(redirect_uri: str) -> str:
     """What people are told of where they are sent."""
     parts = urlsplit(redirect_uri)
-    return parts.netloc or f"{parts.scheme}:"
+    if parts.scheme == "https":
+        return parts.netloc
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
 
 
 def target_source(redirect_uri: str) -> str:
