@@ -148,14 +148,15 @@ class Membership:
         self, requester: Requester, room_id: str, user_ids: Sequence[str], content: JsonObject
     ) -> None:
         """The invites that come with a new room, in one transaction."""
+        if not user_ids:
+            return
         drafts = []
         async with self._database.connection() as connection:
             profiles = await profile_store.get_many(connection, user_ids)
         for user_id in user_ids:
             full = {**content, **member_content("invite", profiles.get(user_id, {}))}
             drafts.append(Draft(requester.user_id, MEMBER, full, user_id))
-        if drafts:
-            await self._sender.send_many(room_id, drafts)
+        await self._sender.send_many(room_id, drafts)
 
     async def forget(self, requester: Requester, room_id: str) -> None:
         """Have a left room no longer in one's history. Raises UnknownError while one is in it."""

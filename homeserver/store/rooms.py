@@ -114,9 +114,21 @@ async def put_memberships(connection: Connection, rows: Sequence[MembershipRow])
     """
     newest = {(r.room_number, r.user_id): r for r in sorted(rows, key=lambda row: row.position)}
     unique = list(newest.values())
-    await _count_joins(connection, unique)
     await connection.execute(
         """
+        WITH steps AS (
+            -- `joined_members` follows; what the statement itself writes is not seen here.
+            SELECT new.room_number, sum((new.membership = 'join')::int)
+                   - sum(coalesce((old.membership = 'join')::int, 0)) AS step
+            FROM unnest($1::bigint[], $2::text[], $3::text[], $6::bigint[])
+                 AS new (room_number, user_id, membership, position)
+            LEFT JOIN memberships old USING (room_number, user_id)
+            WHERE old.position IS NULL OR old.position <= new.position
+            GROUP BY new.room_number
+        ), counted AS (
+            UPDATE rooms SET joined_members = joined_members + step
+            FROM steps WHERE rooms.room_number = steps.room_number AND step <> 0
+        )
         INSERT INTO memberships (room_number, user_id, membership, event_id, sender, position,
                                  joined_from, is_local, forgotten, display_name, avatar_url,
                                  stripped_state)
@@ -143,29 +155,6 @@ async def put_memberships(connection: Connection, rows: Sequence[MembershipRow])
         [r.display_name for r in unique],
         [r.avatar_url for r in unique],
         [r.stripped_state for r in unique],
-    )
-
-
-async def _count_joins(connection: Connection, rows: Sequence[MembershipRow]) -> None:
-    """Bring `joined_members` to what it will be once these memberships are written."""
-    await connection.execute(
-        """
-        WITH steps AS (
-            SELECT new.room_number, sum((new.membership = 'join')::int)
-                   - sum(coalesce((old.membership = 'join')::int, 0)) AS step
-            FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
-                 AS new (room_number, user_id, membership, position)
-            LEFT JOIN memberships old USING (room_number, user_id)
-            WHERE old.position IS NULL OR old.position <= new.position
-            GROUP BY new.room_number
-        )
-        UPDATE rooms SET joined_members = joined_members + step
-        FROM steps WHERE rooms.room_number = steps.room_number AND step <> 0
-        """,
-        [r.room_number for r in rows],
-        [r.user_id for r in rows],
-        [r.membership for r in rows],
-        [r.position for r in rows],
     )
 
 

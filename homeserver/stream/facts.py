@@ -100,10 +100,13 @@ class ListedRooms:
         loaded = {n: ListedRoom(facts.get(n, RoomFacts(n)), bump) for n, bump in bumps.items()}
         for number, room in loaded.items():
             if number not in touched:
-                self._rooms.setdefault(number, room)
-        while len(self._rooms) > CAPACITY:
-            self._rooms.popitem(last=False)
+                self._keep(number, room)
         return loaded
+
+    def _keep(self, number: int, room: ListedRoom) -> None:
+        self._rooms.setdefault(number, room)
+        if len(self._rooms) > CAPACITY:
+            self._rooms.popitem(last=False)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take in a committed batch (called by the writer)."""
@@ -119,6 +122,8 @@ class ListedRooms:
         number = change.row.room_number
         if self._loads:
             self._touched.add(number)
+        if change.new_room is not None:
+            self._keep(number, ListedRoom(RoomFacts(number), 0))  # Postgres has no more of it
         room = self._rooms.get(number)
         if room is None:
             return
