@@ -41,6 +41,19 @@ async def test_the_versions_are_told_without_a_token(server: RunningServer) -> N
     assert all(supported is True for supported in answer["unstable_features"].values())
 
 
+async def test_older_clients_find_what_they_look_for(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    features = (await alice.get("/_matrix/client/versions"))["unstable_features"]
+    # Without it Element Web (until 2025) gives nobody cross-signing keys, and verifies no device.
+    assert features["org.matrix.e2e_cross_signing"]
+    assert features["uk.tcpip.msc4133"]
+    profile = f"/_matrix/client/unstable/uk.tcpip.msc4133/profile/{alice.user_id}"
+    await alice.put(f"{profile}/m.tz", {"m.tz": "Europe/Berlin"})
+    assert (await alice.get(profile))["m.tz"] == "Europe/Berlin"
+    await alice.delete(f"{profile}/m.tz")
+    assert "m.tz" not in await alice.get(profile)
+
+
 async def test_the_capabilities_are_told(server: RunningServer) -> None:
     alice = await server.user("alice")
     capabilities = (await alice.get("/capabilities"))["capabilities"]

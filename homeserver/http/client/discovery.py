@@ -20,7 +20,12 @@ VERSIONS = (
 )
 
 UNSTABLE_FEATURES = {
-    # What is served under its unstable name too; a chapter that does so adds a line.
+    # What is served under its unstable name too; a chapter that does so adds a line. Clients that
+    # are older than a part of the specification look for it here, not in `versions`.
+    "org.matrix.e2e_cross_signing": True,  # Element Web until 2025 sets it up only if this is said
+    "org.matrix.msc3981": True,  # relations of relations
+    "uk.tcpip.msc4133": True,  # profiles with fields of any name
+    "uk.tcpip.msc4133.stable": True,
     "org.matrix.msc2918": True,  # refresh tokens
     "org.matrix.msc3231": True,  # token-authenticated registration
     "org.matrix.msc3814": True,  # dehydrated devices

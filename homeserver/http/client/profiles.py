@@ -17,14 +17,17 @@ from homeserver.protocol.identifiers import is_user_id
 
 endpoints = Endpoints()
 
+_OLD = "/unstable/uk.tcpip.msc4133/profile/{user_id}"
+_OLD_FIELD = _OLD + "/{key}"
 
-@endpoints.get("/profile/{user_id}", auth=Auth.OPTIONAL)
+
+@endpoints.get("/profile/{user_id}", auth=Auth.OPTIONAL, unstable=(_OLD,))
 async def get_user_profile(call: Call, user_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3profileuserid"""
     return await _profile(call, user_id)
 
 
-@endpoints.get("/profile/{user_id}/{key}", auth=Auth.OPTIONAL)
+@endpoints.get("/profile/{user_id}/{key}", auth=Auth.OPTIONAL, unstable=(_OLD_FIELD,))
 async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     """client-server-api#get_matrixclientv3profileuseridkeyname"""
     profile = await _profile(call, user_id)
@@ -33,7 +36,9 @@ async def get_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     return {key: profile[key]}
 
 
-@endpoints.put("/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True)
+@endpoints.put(
+    "/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True, unstable=(_OLD_FIELD,)
+)
 async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject) -> JsonObject:
     """client-server-api#put_matrixclientv3profileuseridkeyname"""
     _require_own(call, user_id, key)
@@ -46,7 +51,9 @@ async def set_profile_field(call: Call, user_id: str, key: str, body: JsonObject
     return {}
 
 
-@endpoints.delete("/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True)
+@endpoints.delete(
+    "/profile/{user_id}/{key}", auth=Auth.GUEST, not_if_suspended=True, unstable=(_OLD_FIELD,)
+)
 async def delete_profile_field(call: Call, user_id: str, key: str) -> JsonObject:
     """client-server-api#delete_matrixclientv3profileuseridkeyname"""
     _require_own(call, user_id, key)
