@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +29,8 @@ log = structlog.get_logger()
 
 GC_THRESHOLDS = (20_000, 10, 10)
 """Requests leave nearly no cycles; with Python's defaults looking for them is a tenth of each."""
+
+MAX_FILES = 1_048_576
 
 LOCAL_BANNER = """
   The homeserver runs: {url}
@@ -63,12 +67,22 @@ _REFUSALS = (
 def serve(config: Config, *, is_local: bool) -> None:
     """Runs until SIGINT or SIGTERM. Ends the process with a sentence if it can't be started."""
     configure_logging(config.logging)
+    allow_many_files()
     try:
         uvloop.run(_serve(config, is_local))
     except _REFUSALS as error:
         _refuse(_sentence(error))
     except Unavailable as error:
         _refuse(error.message)
+
+
+def allow_many_files() -> None:
+    """Each connection is an open file, and the usual limit (1,024) is one that a process may raise:
+    where it is reached, nobody can connect any more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if most == resource.RLIM_INFINITY else min(most, MAX_FILES)
+    with suppress(ValueError, OSError):  # then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _serve(config: Config, is_local: bool) -> None:

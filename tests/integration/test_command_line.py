@@ -104,6 +104,16 @@ def test_an_unreachable_database_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert "hidden@" not in done.stderr
 
 
+def test_it_takes_as_many_connections_as_the_system_allows() -> None:
+    program = (
+        "import resource; from homeserver.serve import allow_many_files; allow_many_files();"
+        " print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    limited = f"ulimit -S -n 256 && ulimit -H -n 2048 && exec {sys.executable} -c '{program}'"
+    done = subprocess.run(["sh", "-c", limited], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2048", "2048"]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_it_starts_quickly_and_ends_cleanly(
     process: ServerProcess, how: signal.Signals, own_directory: Path
