@@ -40,11 +40,11 @@ from homeserver.stream.changes import (
 from homeserver.stream.event_sources import CREATE, EventSource, auth_state_ids, create_id_of
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.live_room import (
-    EVERYTHING_IN_MEMORY,
     Head,
     LiveRoom,
     State,
     changed_state,
+    fresh_room,
     state_difference,
 )
 from homeserver.stream.live_rooms import LiveRooms
@@ -52,7 +52,6 @@ from homeserver.stream.memberships import MembershipContext, membership_rows
 from homeserver.stream.outliers import passes_auth_events
 from homeserver.stream.receive import in_order
 from homeserver.stream.redactions import Awaited, released
-from homeserver.stream.send import NEW_ROOM
 from homeserver.stream.short_offers import Offer, shortened
 from homeserver.stream.state_groups import group_of_event, snapshot
 from homeserver.stream.stored_event import StoredEvent, unplaced_row
@@ -175,7 +174,7 @@ class RoomEntry:
             row = known_rooms[0] if known_rooms else None
             number = self._writer.allocate() if row is None else row.room_number
             new_room = RoomRow(number, room_id, rules.identifier) if row is None else None
-            live = _new_live_room(room_id, number, rules)
+            live = fresh_room(room_id, number, rules)
             submitted = self._submit(live, new_room, known, checked)
             self._rooms.add(live)
         await submitted
@@ -357,20 +356,6 @@ async def _rejected(events: Sequence[Event]) -> frozenset[str]:
 
 def _is_placed(event: KnownEvent | None) -> bool:
     return event is not None and not event.flags & Flag.OUTLIER
-
-
-def _new_live_room(room_id: str, number: int, rules: RoomVersion) -> LiveRoom:
-    return LiveRoom(
-        room_id=room_id,
-        number=number,
-        rules=rules,
-        head=NEW_ROOM,
-        state=Map(),
-        members={},
-        timeline=[],
-        timeline_floor=EVERYTHING_IN_MEMORY,
-        last_position=0,
-    )
 
 
 def _join_row(

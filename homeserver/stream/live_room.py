@@ -328,6 +328,21 @@ def has_read_unthreaded(room: LiveRoom, user_id: str, receipt_type: str, event_i
     return standing is not None and standing.event_id == event_id
 
 
+def fresh_room(room_id: str, number: int, rules: RoomVersion) -> LiveRoom:
+    """A room whose first events are just being taken in."""
+    return LiveRoom(
+        room_id=room_id,
+        number=number,
+        rules=rules,
+        head=Head((), 0, Map(), 0, GroupSize(0, 0)),
+        state=Map(),
+        members={},
+        timeline=[],
+        timeline_floor=EVERYTHING_IN_MEMORY,
+        last_position=0,
+    )
+
+
 def _known_before(changes: Sequence[StateChange], before: State) -> tuple[StateChange, ...]:
     """Changes of a state of which more is known now: what stood there before, and what is none."""
     known = (c if c.old is not None else replace(c, old=before.get(c.key)) for c in changes)

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from immutables import Map
 from msgspec.structs import replace
 
 from homeserver.errors import (
@@ -31,17 +30,13 @@ from homeserver.store.state import StateKey
 from homeserver.stream.changes import Change, EventChange
 from homeserver.stream.drafts import MAX_PREV_EVENTS, Draft, DraftEvents, Transaction
 from homeserver.stream.heads import Heads
-from homeserver.stream.live_room import EVERYTHING_IN_MEMORY, Head, LiveRoom
+from homeserver.stream.live_room import LiveRoom, fresh_room
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.policy_servers import PolicyServers
 from homeserver.stream.push_evaluator import PushEvaluator
 from homeserver.stream.redactions import waiting
-from homeserver.stream.state_groups import EMPTY
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.writer import StreamWriter
-
-NEW_ROOM = Head((), 0, Map(), 0, EMPTY)
-
 
 Also = Callable[[LiveRoom, int], Sequence[Change]]
 MergeExtremities = Callable[[str, int], Awaitable[None]]
@@ -159,17 +154,8 @@ class Sender:
         rules = ROOM_VERSIONS[version]
         number = self._writer.allocate()
         opaque = "" if rules.room_id_is_create_event_id else secrets.token_urlsafe(13)
-        room = LiveRoom(
-            room_id=f"!{opaque}:{self.signer.server_name}" if opaque else "",
-            number=number,
-            rules=rules,
-            head=NEW_ROOM,
-            state=Map(),
-            members={},
-            timeline=[],
-            timeline_floor=EVERYTHING_IN_MEMORY,
-            last_position=0,
-        )
+        room_id = f"!{opaque}:{self.signer.server_name}" if opaque else ""
+        room = fresh_room(room_id, number, rules)
         changes = [self._build(room, drafts[0], None)]
         room.room_id = changes[0].stored.event.room_id
         changes[0] = replace(

@@ -6,8 +6,6 @@ from homeserver.store.state import GroupSize, StateGroupRow
 from homeserver.stream.group_states import GroupState
 from homeserver.stream.live_room import Head, State, state_difference
 
-EMPTY = GroupSize(0, 0)
-
 
 def next_group(
     head: Head, room_number: int, event_number: int, state: State
