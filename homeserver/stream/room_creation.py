@@ -5,6 +5,7 @@ client-server-api#post_matrixclientv3createroom
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -84,10 +85,14 @@ def room_drafts(
     """
     rules = ROOM_VERSIONS[version]
     _check_invites(request)
+    created = _create_content(request, rules, creator)
+    levels = _power_levels(request, rules, creator)
+    if rules.privileged_creators and request.room_version is None:
+        _leave_out_creators(levels, {creator, *created.get("additional_creators", [])})
     drafts = [
-        _state(creator, "m.room.create", _create_content(request, rules, creator)),
+        _state(creator, "m.room.create", created),
         _state(creator, "m.room.member", member_content("join", profile), creator),
-        _state(creator, "m.room.power_levels", _power_levels(request, rules, creator)),
+        _state(creator, "m.room.power_levels", levels),
     ]
     if canonical_alias is not None:
         drafts.append(_state(creator, "m.room.canonical_alias", {"alias": canonical_alias}))
@@ -178,6 +183,17 @@ def _power_levels(request: CreateRoom, rules: RoomVersion, creator: str) -> Json
     }
     content.update(request.power_level_content_override)
     return content
+
+
+def _leave_out_creators(levels: JsonObject, creators: Collection[str]) -> None:
+    """Take the creators out of `users`, where they must not be since room version 12.
+
+    A client that leaves the version to the server may be older than that, and give itself the
+    power that it has anyway (matrix-bot-sdk does, for spaces). Who asks for version 12 is refused.
+    """
+    users = levels.get("users")
+    if isinstance(users, dict):
+        levels["users"] = {user: level for user, level in users.items() if user not in creators}
 
 
 def _preset_state(request: CreateRoom, creator: str) -> list[Draft]:

@@ -92,3 +92,13 @@ async def test_a_room_whose_creator_could_not_name_it_is_not_made(server: Runnin
     refused = await refusal(alice.create_room(power_level_content_override={"ban": "x"}))
     assert (refused.status, refused.errcode) == (400, "M_BAD_JSON")
     assert (await alice.get("/joined_rooms"))["joined_rooms"] == []
+
+
+async def test_creators_may_be_named_by_who_leaves_the_version_to_the_server(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    levels = {"users": {alice.user_id: 100, bob.user_id: 50}, "invite": 50}
+    room_id = await alice.create_room(power_level_content_override=levels)
+    content = await alice.state(room_id, "m.room.power_levels")
+    assert (content["users"], content["invite"]) == ({bob.user_id: 50}, 50)
