@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable
+from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.presence import State, UserPresence
 from homeserver.store import presence as presence_store
 from homeserver.store.database import Database
@@ -32,6 +33,8 @@ IDLE_MS = 5 * 60_000
 """After so long without doing anything they are "unavailable"."""
 OFFLINE_MS = 30_000
 """So long after their last sync ended they are "offline"."""
+REMOTE_MS = 30 * 60_000
+"""A remote user of whom so long nothing was told is offline: servers tell anew before that."""
 SWEEP_SECONDS = 5.0
 STORE_SECONDS = 60.0
 
@@ -79,6 +82,8 @@ class Presence:
         self._states: OrderedDict[str, UserPresence] = OrderedDict()
         self._syncing: dict[str, _Syncing] = {}
         self._active: dict[str, int] = {}
+        # When their servers last told of remote users who aren't offline, the oldest first.
+        self._told: OrderedDict[str, int] = OrderedDict()
         self._unstored: set[str] = set()
         self.enabled = False
 
@@ -113,6 +118,13 @@ class Presence:
             concerned = frozenset[str]().union(*(room.joined_local for room in shared))
             if concerned:
                 self._publish(presence, concerned)
+                self._told.pop(presence.user_id, None)
+                if presence.state != "offline":
+                    self._told[presence.user_id] = self._now()
+
+    def online_here(self) -> list[UserPresence]:
+        """The local users who aren't offline."""
+        return [known for known in map(self.of, self._syncing) if known.state != "offline"]
 
     def syncing(self, user_id: str, state: State | None) -> AbstractContextManager[None]:
         """While a user's client waits for news, it wants them to be seen in this state.
@@ -201,6 +213,10 @@ class Presence:
                     self._publish(replace(known, state="offline"))
             elif known.state == "online" and now - self._active.get(user_id, now) > IDLE_MS:
                 self._publish(replace(known, state="unavailable"))
+        while self._told and now - next(iter(self._told.values())) > REMOTE_MS:
+            user_id, _ = self._told.popitem(last=False)
+            gone = replace(self.of(user_id), state="offline")
+            self.set_remote(server_name_of(user_id), [gone])
 
     async def flush(self) -> None:
         """Store what changed since the last time."""

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import pytest
 
+from homeserver.json_types import JsonObject
 from homeserver.services import incoming_edus
+from homeserver.stream import presence
 from tests.federation.test_receiving import joined_room
 from tests.integration.test_unread_counts import in_thread, read, unread
 from tests.support.client import Client
 from tests.support.peer import Peer
 from tests.support.server import RunningServer
+
+
+async def test_who_is_not_heard_of_any_more_is_offline(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, room = await joined_room(server, peer)
+    push = [{"user_id": room.user_id, "presence": "online", "last_active_ago": 1}]
+    edus = [{"edu_type": "m.presence", "content": {"push": push}}]
+    await peer.request("PUT", "/_matrix/federation/v1/send/1", {"pdus": [], "edus": edus})
+
+    def state(answer: JsonObject) -> str | None:
+        events = answer.get("presence", {}).get("events", [])
+        told = {event["sender"]: str(event["content"]["presence"]) for event in events}
+        return told.get(room.user_id)
+
+    assert await alice.sync_until(state) == "online"
+    monkeypatch.setattr(presence, "REMOTE_MS", -1)
+    assert server.app is not None
+    server.app.stream.presence.sweep()
+    assert await alice.sync_until(state) == "offline"
 
 
 async def count(client: Client, room_id: str) -> tuple[int, int] | None:

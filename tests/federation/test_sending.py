@@ -213,6 +213,25 @@ async def test_typing_and_receipts_are_told(start_servers: StartServers) -> None
     await alice.sync_until(lambda answer: _ephemeral(answer, room_id, "m.receipt", bob.user_id))
 
 
+async def test_who_stays_online_is_told_again(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "REPEAT_PRESENCE_SECONDS", 0.05)
+    await server.restart()
+    peer.url = server.url
+    told: list[JsonObject] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        edus = (await request.json())["edus"]
+        told.extend(edu["content"]["push"][0] for edu in edus if edu["edu_type"] == "m.presence")
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", SEND, take)
+    alice, _ = await joined_room(server, peer)
+    await eventually(lambda: len(told) > 2)
+    assert {(one["user_id"], one["presence"]) for one in told} == {(alice.user_id, "online")}
+
+
 async def test_who_goes_on_typing_is_told_again(
     server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import structlog
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable
 from homeserver.protocol.identifiers import server_name_of
+from homeserver.protocol.presence import UserPresence
 from homeserver.remote.core import RemoteCore
 from homeserver.services.federation_sender.destination import Destination, Means
 from homeserver.services.federation_sender.stored_edus import StoredEduReader
@@ -37,6 +38,7 @@ from homeserver.stream.serve_pdus import served
 
 SAVE_SECONDS = 5.0
 REPEAT_TYPING_SECONDS = 25.0
+REPEAT_PRESENCE_SECONDS = 20 * 60.0
 MAX_DESTINATIONS = 20_000
 """With more of them, those that have been told everything are forgotten."""
 
@@ -62,6 +64,7 @@ class FederationSender:
         self._rooms = stream.rooms
         self._users = stream.users
         self._writer = stream.writer
+        self._online_here = stream.presence.online_here
         self._server_name = stream.sender.signer.server_name
         self._access = remote.access
         self._availability = remote.availability
@@ -109,6 +112,7 @@ class FederationSender:
             group.create_task(self._save_now_and_then())
             group.create_task(self._tell_of_lists())
             group.create_task(self._repeat_typing())
+            group.create_task(self._repeat_presence())
 
     async def stop(self) -> None:
         """End all sending and write down who has what."""
@@ -154,7 +158,7 @@ class FederationSender:
             elif isinstance(change, DeviceListChange):
                 self._list_changed(change)
             elif isinstance(change, PresenceChange):
-                self._presence(change)
+                self._presence(change.presence)
 
     def _event(self, change: EventChange) -> None:
         for row in change.memberships:
@@ -228,8 +232,16 @@ class FederationSender:
             destination.passing.add_receipt(change.room_id, row)
             destination.wake()
 
-    def _presence(self, change: PresenceChange) -> None:
-        user = self._users.peek(change.presence.user_id)
+    async def _repeat_presence(self) -> None:
+        """Other servers take who is online for gone after half an hour."""
+        while True:
+            await asyncio.sleep(REPEAT_PRESENCE_SECONDS)
+            for presence in self._online_here():
+                self._presence(presence)
+                await asyncio.sleep(0)
+
+    def _presence(self, presence: UserPresence) -> None:
+        user = self._users.peek(presence.user_id)
         if user is None or not self._is_ours(user.user_id):
             return
         told: set[str] = set()
@@ -237,7 +249,7 @@ class FederationSender:
             for destination in self._in_room(room_id):
                 if destination.name not in told:
                     told.add(destination.name)
-                    destination.passing.add_presence(change.presence)
+                    destination.passing.add_presence(presence)
                     destination.wake()
 
     def _list_changed(self, change: DeviceListChange) -> None:
