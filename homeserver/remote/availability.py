@@ -83,3 +83,7 @@ class Availability:
         changed, self._changed = self._changed, set()
         outages = [self._outages[name] for name in changed if name in self._outages]
         return outages, [name for name in changed if name not in self._outages]
+
+    def note_changed(self, destinations: Iterable[str]) -> None:
+        """What was taken of these could not be written."""
+        self._changed.update(destinations)

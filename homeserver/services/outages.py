@@ -38,8 +38,12 @@ class Outages:
         if not outages and not ended:
             return
         rows = [(o.destination, o.failing_since, o.failures, o.retry_at) for o in outages]
-        async with self._database.connection() as connection:
-            if rows:
-                await outage_store.put_outages(connection, rows)
-            if ended:
-                await outage_store.delete_outages(connection, ended)
+        try:
+            async with self._database.connection() as connection:
+                if rows:
+                    await outage_store.put_outages(connection, rows)
+                if ended:
+                    await outage_store.delete_outages(connection, ended)
+        except BaseException:
+            self._availability.note_changed([*(o.destination for o in outages), *ended])
+            raise

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from homeserver.errors import BadJson, InvalidParam, MatrixError, NotFound
+from homeserver.errors import BadJson, InvalidParam, MatrixError, NotFound, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.identifiers import localpart_of, server_name_of
@@ -99,9 +99,13 @@ class Profiles:
         """Bring all rooms of a user to the profile as it is now, again if it changed meanwhile."""
         while True:
             self._again.discard(user_id)
-            user = await self._stream.users.get(user_id)
-            async with self._database.connection() as connection:
-                profile = await profile_store.get(connection, user_id)
+            try:
+                user = await self._stream.users.get(user_id)
+                async with self._database.connection() as connection:
+                    profile = await profile_store.get(connection, user_id)
+            except Unavailable as error:
+                log.warning("profile not shown", user_id=user_id, reason=error.message)
+                return
             await self._show(user_id, user.joined_rooms(), profile)
             if user_id not in self._again:
                 return

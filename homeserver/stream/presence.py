@@ -230,6 +230,7 @@ class Presence:
                 async with self._database.connection() as connection:
                     await presence_store.put(connection, rows)
         except Unavailable as error:
+            self._unstored.update(row.user_id for row in rows)
             log.warning("presence not stored", reason=error.message)
 
     def _now(self) -> int:

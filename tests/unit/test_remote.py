@@ -23,6 +23,19 @@ def test_only_so_many_failing_servers_are_remembered(monkeypatch: pytest.MonkeyP
     assert known.is_backing_off("9.test")
 
 
+def test_changes_that_could_not_be_written_are_taken_again() -> None:
+    known = Availability(lambda: 1000)
+    known.failed("down.test")
+    known.failed("back.test")
+    known.take_changes()
+    known.is_there("back.test")
+    outages, ended = known.take_changes()
+    assert (outages, ended) == ([], ["back.test"])
+    known.note_changed(["down.test", "back.test"])
+    outages, ended = known.take_changes()
+    assert ([o.destination for o in outages], ended) == (["down.test"], ["back.test"])
+
+
 @pytest.mark.parametrize("errcode", ["M_" + "X" * 200, "not a code", "M_UNKNOWN_TOKEN", 7, None])
 def test_what_is_no_errcode_is_not_passed_on(errcode: object) -> None:
     refusal = RemoteRefusal("a.test", 404, {"errcode": errcode, "error": "no"})

@@ -160,7 +160,7 @@ class Pushers:
             await self._delete([k for k in self._keys() if k[:2] == key[:2] and k != key])
         known = of_user.get(key)
         row = self._row(requester, wanted)
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
             await _require_device(connection, requester)
             await pusher_store.put(connection, row)
             if known is not None and row.enabled and not known.row.enabled:
@@ -222,7 +222,8 @@ class Pushers:
     async def _drop(self, pusher: Pusher) -> None:
         async with self._changing:
             if self._by_user.get(pusher.row.user_id, {}).get(pusher.row.key) is pusher:
-                await self._delete([pusher.row.key])
+                with suppress(Unavailable):  # it is rejected again after the next start
+                    await self._delete([pusher.row.key])
 
     # What the log brings
 
