@@ -88,12 +88,17 @@ class Profiles:
         await asyncio.gather(*self._updates.values(), return_exceptions=True)
 
     def _update_rooms(self, user_id: str) -> None:
-        if user_id in self._updates:
+        running = self._updates.get(user_id)
+        if running is not None and not running.done():
             self._again.add(user_id)
             return
         task = asyncio.create_task(self._follow(user_id))
         self._updates[user_id] = task
-        task.add_done_callback(lambda _: self._updates.pop(user_id, None))
+        task.add_done_callback(lambda done: self._ended(user_id, done))
+
+    def _ended(self, user_id: str, done: asyncio.Task[None]) -> None:
+        if self._updates.get(user_id) is done:
+            del self._updates[user_id]
 
     async def _follow(self, user_id: str) -> None:
         """Bring all rooms of a user to the profile as it is now, again if it changed meanwhile."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from homeserver.json_types import JsonObject
+from homeserver.services.profiles import Profiles
 from homeserver.store import accounts as account_store
 from homeserver.store import threepids
 from homeserver.store.threepids import Threepid
 from tests.support.client import PASSWORD, Client, Refused, refusal, timeline
+from tests.support.media import eventually
 from tests.support.server import RunningServer
 
 NEW = "another horse"
@@ -234,3 +237,19 @@ async def test_a_fallback_page_needs_a_session(server: RunningServer) -> None:
     path = "/auth/m.login.dummy/fallback/web"
     assert (await refusal(server.anonymous().get(path))).errcode == "M_MISSING_PARAM"
     assert (await refusal(server.anonymous().get(path, session="x"))).errcode == "M_UNKNOWN"
+
+
+async def test_a_name_that_changes_as_the_rooms_are_done_is_shown_too(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await server.user("alice")
+    shown: list[str] = []
+
+    async def show(self: Profiles, user_id: str, _rooms: object, profile: JsonObject) -> None:
+        shown.append(profile["displayname"])
+        if len(shown) == 1:  # runs when the task is over, before it is forgotten
+            asyncio.get_running_loop().call_soon(self._update_rooms, user_id)
+
+    monkeypatch.setattr(Profiles, "_show", show)
+    await alice.put(f"/profile/{alice.user_id}/displayname", {"displayname": "Al"})
+    await eventually(lambda: len(shown) == 2)
