@@ -14,9 +14,13 @@ async def load(connection: Connection) -> tuple[int, dict[str, int]]:
     return position, {row[0]: row[1] for row in rows}
 
 
-async def save(connection: Connection, position: int, behind: Mapping[str, int]) -> None:
-    """Replace all of it."""
+async def move(connection: Connection, position: int) -> None:
+    """Set the position up to which all others have everything."""
     await connection.execute("UPDATE federation_sender SET position = $1", position)
+
+
+async def put_behind(connection: Connection, behind: Mapping[str, int]) -> None:
+    """Set who is behind it, and where."""
     await connection.execute(
         "DELETE FROM federation_behind WHERE destination <> ALL($1::text[])", list(behind)
     )

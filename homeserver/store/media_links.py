@@ -30,8 +30,8 @@ class Link(Struct, frozen=True):
 
 
 async def position(connection: Connection) -> int:
-    """Up to where events were looked through; locked until the transaction ends."""
-    found: int = await connection.fetchval("SELECT position FROM media_links_position FOR UPDATE")
+    """Up to where events were looked through."""
+    found: int = await connection.fetchval("SELECT position FROM media_links_position")
     return found
 
 

@@ -126,8 +126,12 @@ class FederationSender:
         behind = {name: upto for name, upto in told.items() if upto < newest}
         if self._saved == (newest, behind):
             return
-        async with self._database.transaction() as connection:
-            await position_store.save(connection, newest, behind)
+        same = self._saved is not None and self._saved[1] == behind
+        opened = self._database.connection() if same else self._database.transaction()
+        async with opened as connection:
+            await position_store.move(connection, newest)
+            if not same:
+                await position_store.put_behind(connection, behind)
         self._saved = (newest, behind)
 
     def _forget_idle(self) -> None:

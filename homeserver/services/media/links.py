@@ -1,13 +1,15 @@
 """Follows the log to learn which events carry which media; redacted ones take theirs along.
 
 Rules of this file: it reads from Postgres behind the log, from its own position on, so that it
-costs the hot path nothing. Encrypted events can't be read: their media are never deleted here.
+costs the hot path nothing. Where nothing was found its position is written down now and then only:
+looking through the same events again does no harm. Encrypted events can't be read: their media are
+never deleted here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -22,6 +24,7 @@ from homeserver.store.media_links import Link, Seen
 PERIOD_SECONDS = 2.0
 BATCH = 500
 POSITIONS_AT_ONCE = 20_000
+WRITE_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ class Links:
         self._hot = hot
         self._newest = newest
         self._position = -1
+        self._written_at = 0.0
 
     async def run(self) -> None:
         """Follow from time to time, until cancelled."""
@@ -55,13 +59,23 @@ class Links:
 
     async def _step(self) -> None:
         """Look through the next batch of events."""
+        async with self._ground.database.connection() as connection:
+            if self._position < 0:
+                self._position = await media_links.position(connection)
+            after = self._position
+            upto = max(after, min(self._newest(), after + POSITIONS_AT_ONCE))
+            events = await media_links.events_between(connection, after, upto, BATCH)
+        if len(events) == BATCH:
+            upto = events[-1].position
+        now = asyncio.get_running_loop().time()
+        if events or now - self._written_at > WRITE_SECONDS:
+            await self._take_in(events, upto)
+            self._written_at = now
+        self._position = upto
+
+    async def _take_in(self, events: Sequence[Seen], upto: int) -> None:
         deleted: list[Mxc] = []
         async with self._ground.database.transaction() as connection:
-            after = await media_links.position(connection)
-            upto = min(self._newest(), after + POSITIONS_AT_ONCE)
-            events = await media_links.events_between(connection, after, upto, BATCH)
-            if len(events) == BATCH:
-                upto = events[-1].position
             if links := [link for event in events for link in _links(event)]:
                 await media_links.insert(connection, links)
             if targets := _targets(events):
@@ -71,8 +85,7 @@ class Links:
                     ours = self._ground.server_name
                     mxcs = await media_links.deletable(connection, gone, ours)
                     deleted = await media.delete(connection, mxcs)
-            await media_links.move(connection, max(after, upto))
-        self._position = max(after, upto)
+            await media_links.move(connection, upto)
         if deleted:
             self._hot.clear()
             await self._contents.sweep()
