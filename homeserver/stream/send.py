@@ -21,6 +21,7 @@ from homeserver.errors import (
     Unavailable,
 )
 from homeserver.json_types import JsonObject
+from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.events import Event
 from homeserver.protocol.policy_servers import POLICY
 from homeserver.protocol.room_versions import ROOM_VERSIONS
@@ -181,6 +182,8 @@ class Sender:
         """The state event that already says what the draft wants to say."""
         if draft.state_key is None:
             return None
+        if draft.type != MEMBER and room.membership_of(draft.sender) != "join":
+            return None  # who has left is told so
         event_id = room.head.state.get((draft.type, draft.state_key))
         standing = None if event_id is None else self._drafts.find(room, event_id)
         if standing is None or standing.sender != draft.sender:

@@ -102,3 +102,15 @@ async def test_creators_may_be_named_by_who_leaves_the_version_to_the_server(
     room_id = await alice.create_room(power_level_content_override=levels)
     content = await alice.state(room_id, "m.room.power_levels")
     assert (content["users"], content["invite"]) == ({bob.user_id: 50}, 50)
+
+
+async def test_who_has_left_cannot_say_again_what_they_said(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    first = await alice.set_state(room_id, "m.room.topic", {"topic": "tea"})
+    assert await alice.set_state(room_id, "m.room.topic", {"topic": "tea"}) == first
+    await alice.leave(room_id)
+
+    refused = await refusal(alice.set_state(room_id, "m.room.topic", {"topic": "tea"}))
+
+    assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")

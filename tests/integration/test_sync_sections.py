@@ -367,3 +367,32 @@ async def test_a_quiet_room_holds_only_so_many_windows(server: RunningServer) ->
     room = server.app.stream.rooms.peek(room_id)
     assert room is not None
     assert len(room.windows) == WINDOWS_PER_ROOM
+
+
+async def test_who_joined_and_left_between_two_syncs_is_told_the_whole_state(
+    server: RunningServer,
+) -> None:
+    room_id, (alice, _) = await room_of(server, 2)
+    bob = await server.user("bob")
+    await alice.set_state(room_id, "x.state", {"n": 1})
+    asked = {"timeline": {"types": []}, "state": {"types": ["x.state"]}, "include_leave": True}
+    since = str((await bob.sync())["next_batch"])
+    await bob.join(room_id)
+    await bob.leave(room_id)
+
+    answer = await bob.get("/sync", since=since, filter=json.dumps({"room": asked}))
+
+    room = answer["rooms"]["leave"][room_id]
+    assert [e["content"] for e in room["state"]["events"]] == [{"n": 1}]
+    assert room["timeline"]["limited"] is True
+
+
+async def test_a_left_room_shows_the_state_that_the_filter_asks_for(server: RunningServer) -> None:
+    room_id, (_, bob) = await room_of(server, 2)
+    await bob.leave(room_id)
+    asked = {"state": {"types": ["m.room.create"]}, "timeline": {"limit": 1}, "include_leave": True}
+
+    answer = await bob.get("/sync", filter=json.dumps({"room": asked}))
+
+    room = answer["rooms"]["leave"][room_id]
+    assert [e["type"] for e in room["state"]["events"]] == ["m.room.create"]

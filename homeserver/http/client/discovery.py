@@ -42,6 +42,10 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc4222": True,  # state_after in /sync
     "org.matrix.msc4155": True,  # invites filtered by lists
     "uk.timedout.msc4323": True,  # admins suspend and lock accounts
+    "fi.mau.msc2659.stable": True,  # application services ping themselves
+    "org.matrix.msc3440.stable": True,  # threads
+    "org.matrix.msc4380.stable": True,  # invites blocked
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
 }
 
 _PAGE = """<!DOCTYPE html>

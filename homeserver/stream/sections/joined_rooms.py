@@ -16,7 +16,7 @@ from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
 from homeserver.stream.sections.cited_members import CitedMembers
 from homeserver.stream.sections.ephemeral import ephemeral_events
-from homeserver.stream.sections.event_form import event_with_age
+from homeserver.stream.sections.event_form import state_events
 from homeserver.stream.sections.lazy_members import SentMembers
 from homeserver.stream.sections.ready_rooms import ReadyRooms, is_plain
 from homeserver.stream.sections.room_state import Shown, StateHistory, without_other_members
@@ -27,7 +27,6 @@ from homeserver.stream.sections.timeline import (
     MAX_LIMIT,
     Timeline,
     Window,
-    allowed,
     upto_order,
 )
 from homeserver.stream.sections.windows import SeenWindow, Windows
@@ -213,7 +212,8 @@ class JoinedRooms:
         room = answer.room
         ephemeral = ephemeral_events(request, room, new=answer.newly_joined)
         data = account_data_events(request.filter.room_account_data, answer.account_data)
-        state = self._state_events(request, room.room_id, answer.shown, events)
+        found = [events[event_id] for event_id in answer.shown.values() if event_id in events]
+        state = state_events(request, room.room_id, found)
         unread = self._unread.of(request.user_id, room)
         news = timeline.events or ephemeral or data or state or timeline.limited
         news = news or (unread is not None and unread.changed_at > (request.since or 0))
@@ -233,24 +233,6 @@ class JoinedRooms:
         if self._members_changed(answer, request):
             members.append((b'"summary"', summary(room, request.user_id)))
         return json_object(members)
-
-    def _state_events(
-        self,
-        request: SyncRequest,
-        room_id: str,
-        shown: Shown,
-        events: dict[str, StoredEvent],
-    ) -> list[bytes]:
-        matcher = request.filter.state
-        found = [events[event_id] for event_id in shown.values() if event_id in events]
-        if not matcher.matches_all:
-            if not matcher.room_allowed(room_id):
-                return []
-            found = [stored for stored in found if allowed(matcher, stored)]
-        limit = matcher.definition.limit
-        if limit is not None:
-            found = found[:limit]
-        return [event_with_age(request, stored) for stored in found]
 
     def _members_changed(self, answer: RoomAnswer, request: SyncRequest) -> bool:
         if request.from_scratch or answer.timeline.window.after is None:

@@ -13,7 +13,7 @@ from homeserver.store.database import Database
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
-from homeserver.stream.sections.event_form import event_form, event_with_age
+from homeserver.stream.sections.event_form import event_form, state_events
 from homeserver.stream.sections.room_state import Shown, StateHistory
 from homeserver.stream.sections.timeline import (
     DEFAULT_LIMIT,
@@ -88,7 +88,8 @@ class LeftRooms:
     ) -> Timeline:
         room = self._rooms.peek(room_id) or (await self._rooms.get_many([room_id]))[room_id]
         after = None if request.since is None else upto_order(request.since)
-        window = Window(room, after, upto_order(row.position))
+        scratch = after is None or _was_away(history, after)
+        window = Window(room, None if scratch else after, upto_order(row.position))
         matcher = request.filter.timeline
         limit = matcher.limit(DEFAULT_LIMIT, MAX_LIMIT)
         timeline = from_memory(window, matcher, limit)
@@ -102,7 +103,9 @@ class LeftRooms:
         ]
         hidden = len(kept) < len(timeline.events)
         start = order_of(kept[0]) if kept else window.upto + 1
-        limited, holes = timeline.limited or hidden, timeline.has_holes or hidden
+        # Who came and went since has nothing of the room yet: what they are told stands alone.
+        limited = timeline.limited or hidden or (scratch and after is not None)
+        holes = timeline.has_holes or hidden
         return replace(timeline, events=kept, limited=limited, start=start, has_holes=holes)
 
     async def _encode(
@@ -120,7 +123,7 @@ class LeftRooms:
             events = await self._rooms.events.get_many(
                 connection, shown.values(), self._rooms.rules_of
             )
-        state = [event_with_age(request, stored) for stored in events.values()]
+        state = state_events(request, timeline.window.room.room_id, list(events.values()))
         state_name = b'"state"' if request.state_after is None else encode(request.state_after)
         return json_object(
             [
@@ -129,6 +132,12 @@ class LeftRooms:
                 (b'"account_data"', events_object(data)),
             ]
         )
+
+
+def _was_away(history: VisibleHistory, since: int) -> bool:
+    """Whether a reader who has left was in the room after `since`, but not at it."""
+    was_in_since = history.left_at is not None and history.left_at > since
+    return was_in_since and history.membership_at(since) != "join"
 
 
 def _never_joined(request: SyncRequest, row: MembershipRow, data: Sequence[bytes]) -> bytes:
