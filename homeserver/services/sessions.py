@@ -27,6 +27,7 @@ DevicesDeleted = Callable[[str, Sequence[str]], Awaitable[None]]
 
 MAX_DEVICE_ID_LENGTH = 255
 FAMILY_KIND = "hso"
+MAX_ENDED_FAMILIES = 1_000
 _DEVICE_ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -75,6 +76,7 @@ class Sessions:
         self._lifetime_ms = access_token_lifetime_ms
         self._on_devices_deleted = on_devices_deleted
         self._cache: LruCache[bytes, Session] = LruCache(cached)
+        self._ended_families: LruCache[str, bool] = LruCache(MAX_ENDED_FAMILIES)
 
     def known_requester(self, token: str) -> Requester | None:
         """Whose token it is, if that is in memory and the token has not expired."""
@@ -106,7 +108,10 @@ class Sessions:
         self._forget(ended)
 
     async def open(self, user_id: str, login: Login) -> Credentials:
-        """Log a device in; whatever tokens it had before end. Raises `InvalidParam`."""
+        """Log a device in; whatever tokens it had before end.
+
+        Raises `InvalidParam`, and `UnknownToken` if its grant ended meanwhile.
+        """
         device_id = login.device_id if login.device_id is not None else _new_device_id()
         if not 0 < len(device_id.encode()) <= MAX_DEVICE_ID_LENGTH:
             raise InvalidParam(f"A device_id has 1 to {MAX_DEVICE_ID_LENGTH} bytes")
@@ -129,6 +134,9 @@ class Sessions:
         self._forget(ended)
         if is_new:
             await self._device_lists.publish(DeviceListUpdate(user_id, device_id))
+        if login.oauth is not None and self._ended_families.get(login.oauth.family):
+            await self._delete(user_id, [device_id])
+            raise UnknownToken("This grant was used twice")
         return credentials
 
     async def refresh(self, refresh_token: str, oauth_client: str | None = None) -> Credentials:
@@ -177,6 +185,7 @@ class Sessions:
         "The homeserver SHOULD consider that the session is compromised if an old, invalidated
         refresh token is used, and SHOULD revoke the session."
         """
+        self._ended_families.put(family, True)  # a device that is being logged in ends too
         async with self._database.connection() as connection:
             device = await tokens.device_of_family(connection, _hash(family))
         if device is not None:

@@ -5,6 +5,8 @@ client-server-api#oauth-20-api
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.conftest import StartServer
@@ -209,6 +211,20 @@ async def test_a_code_that_comes_again_ends_what_it_gave(oauth: RunningServer) -
     assert (await refusal(device.get("/account/whoami"))).errcode == "M_UNKNOWN_TOKEN"
     status, answer = await client.refresh(tokens["refresh_token"])
     assert (status, answer["error"]) == (400, "invalid_grant")
+
+
+async def test_a_code_that_comes_twice_at_once_gives_nothing(oauth: RunningServer) -> None:
+    client, browser = OAuthClient(oauth), Browser(oauth)
+    await client.register()
+    code = await code_for(client, "alice", browser)
+    answers = await asyncio.gather(*(client.redeem(code) for _ in range(3)))
+    for status, answer in answers:
+        if status == 200:
+            device = client.logged_in(answer)
+            assert (await refusal(device.get("/account/whoami"))).errcode == "M_UNKNOWN_TOKEN"
+    alice = await oauth.anonymous().login("alice")
+    known = [d["device_id"] for d in (await alice.get("/devices"))["devices"]]
+    assert client.device_id not in known
 
 
 async def test_a_device_is_taken_over_and_its_tokens_end(oauth: RunningServer) -> None:

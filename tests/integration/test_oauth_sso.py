@@ -68,6 +68,8 @@ async def test_a_client_is_logged_in(oauth: RunningServer) -> None:
 
 async def test_an_account_is_made_for_a_client(oauth: RunningServer) -> None:
     browser = Browser(oauth)
+    page = await opened(browser, **{"org.matrix.msc3824.action": "REGISTER"})
+    assert page.form("/register")
     page = await opened(browser, action="register")
     page = await browser.send(page.form("/register"), user="bob", password="b", again="b")
     page = await browser.send(page.form("/sso"))

@@ -35,7 +35,8 @@ async def sso_redirect(call: Call) -> Response:
     oauth = offered(call)
     query = {
         "redirectUrl": call.required_query("redirectUrl"),
-        "action": call.query_choice("action", ("login", "register"), "login"),
+        # The second is its name before it was specified (MSC3824), with values in capitals.
+        "action": call.query("action") or call.query("org.matrix.msc3824.action") or "login",
     }
     answer = redirect(url(oauth, f"/sso?{urlencode(query)}"))
     answer.set_status(302)
@@ -49,7 +50,7 @@ async def sign_in_for_client(call: Call) -> Response:
     browser = await browser_of(call)
     target = checked_target(call.query("redirectUrl") or "")
     onward = local(browser.oauth, f"/sso?{urlencode({'redirectUrl': target})}")
-    if call.query("action") == "register":
+    if (call.query("action") or "").lower() == "register":
         return await register_page(call, browser, onward)
     if browser.account is None:
         return await sign_in_page(call, browser, onward)

@@ -70,7 +70,7 @@ async def _logged_in(call: Call, client: Client, allowed: Allowed, family: str) 
     )
     try:
         credentials = await call.parts.sessions.open(allowed.user_id, login)
-    except InvalidParam as refused:
+    except (InvalidParam, UnknownToken) as refused:
         raise OAuthError("invalid_grant", refused.message) from None
     return {**_tokens(credentials), "scope": allowed.scope.text}
 
