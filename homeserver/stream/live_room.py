@@ -149,6 +149,8 @@ class LiveRoom(Struct, eq=False):
         timeline = self.timeline
         if not timeline or timeline[-1].order <= order:
             return []
+        if len(timeline) > 1 and timeline[-2].order <= order:
+            return timeline[-1:]  # who follows the room has seen all but the newest
         return timeline[bisect_right(timeline, order, key=_order) :]
 
     def state_before(self, entries: Sequence[TimelineEntry]) -> State:

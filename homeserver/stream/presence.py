@@ -251,12 +251,13 @@ class Presence:
         return False
 
     def _publish(self, presence: UserPresence, concerned: frozenset[str] | None = None) -> None:
-        """`concerned`: whom it concerns, where that is known already."""
+        """`concerned`: whom a remote user's concerns. Theirs isn't stored: they may be any number,
+        and their servers tell again."""
         active = self._active.get(presence.user_id, presence.last_active_ts)
         presence = replace(presence, last_active_ts=max(active, presence.last_active_ts))
-        self._unstored.add(presence.user_id)
         position = self._writer.allocate()
         if concerned is None:
+            self._unstored.add(presence.user_id)
             concerned = self._concerned(presence.user_id)
         change = PresenceChange(position, presence, concerned)
         self._writer.submit(change)

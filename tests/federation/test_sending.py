@@ -12,6 +12,7 @@ from homeserver.services.federation_sender import sender
 from homeserver.services.federation_sender.destination import Destination, Means
 from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.store import federation_positions as position_store
+from homeserver.store import presence as presence_store
 from tests.federation.conftest import StartServers
 from tests.federation.test_receiving import joined_room
 from tests.support.client import DEADLINE, Client, bodies, timeline
@@ -311,6 +312,12 @@ async def test_presence_wakes_those_who_wait_elsewhere(start_servers: StartServe
         answer = await waiting
     told = {event["sender"]: event["content"] for event in answer["presence"]["events"]}
     assert told[bob.user_id]["status_msg"] == "lunch"
+    # Of users of other servers nothing is stored: they may be any number.
+    assert one.app is not None
+    await one.app.stream.presence.flush()
+    async with one.app.database.connection() as connection:
+        stored = {row.user_id for row in await presence_store.load(connection)}
+    assert stored == {alice.user_id}
 
 
 async def test_a_change_of_devices_is_noted_as_told_only_once_it_is_known_to_whom(
