@@ -34,7 +34,7 @@ help: ## this list
 run: $(VENV)/.installed ## start a homeserver; ARGS="--config config.yaml" for yours
 	@exec $(BIN)/homeserver run $(ARGS)
 
-demo: $(VENV)/.installed ## three federated servers on this machine, for three clients
+demo: $(VENV)/.installed-dev ## three federated servers on this machine, for three clients
 	@$(BIN)/python -m demo $(ARGS)
 
 test: lint ## everything that CI runs

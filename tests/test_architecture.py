@@ -59,7 +59,7 @@ PURE_IMPORTS = {
     *("enum", "fnmatch", "functools", "graphlib", "hashlib", "heapq", "hmac", "itertools"),
     *("ipaddress", "json", "math", "operator", "re", "string", "struct", "types", "typing"),
     *("sys.intern", "unicodedata", "urllib.parse"),
-    *("canonicaljson", "immutables", "msgspec", "nacl", "signedjson", "unpaddedbase64"),
+    *("canonicaljson", "immutables", "msgspec", "nacl"),
 }
 IMPURE_CALLS = {"open", "input", "print", "generate", "urandom", "getenv"}
 
