@@ -157,6 +157,8 @@ def problem(operation: int, answer: Answer) -> str | None:
 
 SETTINGS: dict[str, Any] = {
     "federation": {"resolve": {"other.test": "127.0.0.1:1"}},
+    "public_baseurl": "https://matrix.hs.test",
+    "oauth": {"enabled": True},
     "voip": {"turn_uris": ["turn:turn.test"], "turn_shared_secret": "x"},
 }
 

@@ -85,7 +85,7 @@ class Browser:
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
-        self._http = server.anonymous().http
+        self.http = server.anonymous().http
         self._outside = str(server.config.public_baseurl)
         self.cookies: dict[str, str] = {}
 
@@ -105,7 +105,7 @@ class Browser:
     async def _once(self, url: str, fields: dict[str, str] | None) -> Page:
         here = self._server.url + url.removeprefix(self._outside)
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        async with self._http.request(
+        async with self.http.request(
             "GET" if fields is None else "POST",
             here,
             data=fields,
@@ -132,7 +132,7 @@ class OAuthClient:
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
-        self._http = server.anonymous().http
+        self.http = server.anonymous().http
         self.metadata: JsonObject = {}
         self.client_id = ""
         self.redirect_uri = REDIRECT
@@ -150,7 +150,7 @@ class OAuthClient:
             await self.discover()
         body = {k: v for k, v in {**METADATA, **more}.items() if v is not None}
         url = self._here(self.metadata["registration_endpoint"])
-        async with self._http.post(url, json=body) as response:
+        async with self.http.post(url, json=body) as response:
             answer = await response.json()
             self.client_id = answer.get("client_id", self.client_id)
             return response.status, answer
@@ -174,7 +174,7 @@ class OAuthClient:
     async def post(self, endpoint: str, **fields: str) -> tuple[int, JsonObject]:
         """To one of the endpoints of the metadata."""
         url = self._here(self.metadata[f"{endpoint}_endpoint"])
-        async with self._http.post(url, data=fields) as response:
+        async with self.http.post(url, data=fields) as response:
             assert response.headers["Cache-Control"] == "no-store"
             return response.status, await response.json()
 
