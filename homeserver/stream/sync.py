@@ -156,8 +156,7 @@ class Sync:
                 (room_id, row)
                 for room_id, row in user.rooms.items()
                 if row.membership in ("invite", "knock")
-                or (row.is_left and not row.forgotten and request.filter.include_leave)
-                or (row.is_left and since is not None and row.position > since)
+                or (row.is_left and _is_left_told(request, row))
             ]
         else:
             joined = await self._changed_rooms(user, since, account_data)
@@ -197,6 +196,17 @@ class Sync:
             found = await event_store.rooms_changed(connection, list(numbers), since)
             found += await receipt_store.rooms_changed(connection, list(numbers), since)
         return [numbers[number] for number in found]
+
+
+def _is_left_told(request: SyncRequest, row: MembershipRow) -> bool:
+    """Whether a sync from scratch tells of a room that the user is no longer in.
+
+    Those that they left by themselves and what isn't new only if the filter asks for it.
+    """
+    if request.since is not None and row.position > request.since:
+        return True
+    is_new = request.since is None and row.sender != row.user_id
+    return not row.forgotten and (request.filter.include_leave or is_new)
 
 
 def _by_membership(

@@ -396,3 +396,20 @@ async def test_a_left_room_shows_the_state_that_the_filter_asks_for(server: Runn
 
     room = answer["rooms"]["leave"][room_id]
     assert [e["type"] for e in room["state"]["events"]] == ["m.room.create"]
+
+
+async def test_who_was_removed_from_a_room_is_told_so_by_a_first_sync(
+    server: RunningServer,
+) -> None:
+    banned_from, (alice, bob) = await room_of(server, 2)
+    left = await alice.create_room(preset="public_chat")
+    await bob.join(left)
+    await bob.leave(left)
+    await alice.ban(banned_from, bob.user_id)
+
+    answer = await bob.get("/sync")
+
+    assert answer["rooms"].keys() == {"leave"}
+    assert answer["rooms"]["leave"].keys() == {banned_from}
+    await bob.post(f"/rooms/{quote(banned_from)}/forget")
+    assert "rooms" not in await bob.get("/sync")
