@@ -118,9 +118,8 @@ def guarded_connector(
     *,
     resolver: AbstractResolver | None = None,
     connections: int = 100,
-    per_host: int = 0,
 ) -> TCPConnector:
-    """A connector that refuses private addresses; `per_host` 0 is as many as `connections`.
+    """A connector that refuses private addresses.
 
     A refused connection raises ClientConnectorError (see `is_refused`). Needs a running loop.
     """
@@ -136,7 +135,6 @@ def guarded_connector(
         socket_factory=open_socket,
         resolver=resolver,
         limit=connections,
-        limit_per_host=per_host,
     )
 
 

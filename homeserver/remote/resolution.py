@@ -12,7 +12,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
 
 import aiodns
 import aiodns.error
@@ -179,15 +178,12 @@ def is_ip_literal(host: str) -> bool:
 
 
 class Dns:
-    """SRV look-ups with the system's name servers, or with `nameservers` at `port`."""
+    """SRV look-ups with the system's name servers."""
 
     _NOT_FOUND = (pycares.errno.ARES_ENOTFOUND, pycares.errno.ARES_ENODATA)
 
-    def __init__(self, nameservers: Sequence[str] | None = None, port: int | None = None) -> None:
-        options: dict[str, Any] = {"timeout": 3.0, "tries": 3}
-        if port is not None:
-            options |= {"udp_port": port, "tcp_port": port}
-        self._resolver = aiodns.DNSResolver(nameservers, **options)
+    def __init__(self) -> None:
+        self._resolver = aiodns.DNSResolver(timeout=3.0, tries=3)
 
     async def srv(self, name: str) -> list[SrvRecord]:
         """The SRV records of a name. Raises ResolutionError."""

@@ -39,6 +39,7 @@ DATABASE = "homeserver"
 SUPERUSER = "postgres"
 START_SECONDS = 3600.0  # a recovery takes as long as it takes
 STOP_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 1.0
 LONGEST_LOG = 1_000_000  # bytes; a longer one is begun anew
 LONGEST_SOCKET_PATH = 107
 
@@ -124,10 +125,10 @@ class EmbeddedPostgres:
             os.close(self._lock)
             self._lock = None
 
-    async def keep_running(self, interval: float = 1.0) -> None:
+    async def keep_running(self) -> None:
         """Starts it again whenever it dies (killed for its memory, say); runs until cancelled."""
         while True:
-            await asyncio.sleep(interval)
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
             self._shorten_log()
             pid = self._process.pid if self._process else Postmaster(self.directory).pid
             if not self._alive(pid):

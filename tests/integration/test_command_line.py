@@ -202,8 +202,9 @@ def test_no_command_needs_what_it_does_not_use() -> None:
 def test_the_server_carries_nothing_that_only_some_use() -> None:
     code = (
         "import sys, homeserver.cli as cli; cli._import_frugally(); import homeserver.serve;"
-        "some = {'prometheus_client', 'PIL', 'obstore', 'lxml', 'yaml', 'homeserver.store.embedded'"
-        "};print(some & set(sys.modules))"
+        "some = {'prometheus_client', 'PIL', 'obstore', 'lxml', 'yaml',"
+        " 'homeserver.store.embedded'};"
+        "print(some & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
