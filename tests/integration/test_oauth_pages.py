@@ -5,7 +5,7 @@ client-server-api#oauth-20-api
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import pytest
 
@@ -275,3 +275,17 @@ async def test_a_lost_password_is_set_anew_by_mail(start_server: StartServer) ->
         assert "@alice:hs.test" in page.text
         again = await browser.send(form, new="third", again="third")
         assert again.status == 403
+
+
+async def test_the_server_may_be_below_a_path(start_server: StartServer) -> None:
+    below = {**OPTIONS, "public_baseurl": "https://example.org/matrix/"}
+    oauth = await start_server(**below)
+    await oauth.user("alice")
+    client, browser = OAuthClient(oauth), Browser(oauth)
+    await client.register()
+    assert client.metadata["issuer"] == "https://example.org/matrix/_matrix/oauth2/"
+    code = await code_for(client, "alice", browser)
+    assert (await client.redeem(code))[0] == 200
+    page = await browser.open(client.metadata["account_management_uri"])
+    page = await browser.open(urljoin(client.metadata["issuer"], page.links[0]))
+    assert "Your devices" in page.text

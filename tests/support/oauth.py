@@ -86,7 +86,7 @@ class Browser:
     def __init__(self, server: RunningServer) -> None:
         self._server = server
         self.http = server.anonymous().http
-        self._outside = str(server.config.public_baseurl)
+        self._outside = str(server.config.public_baseurl).rstrip("/")
         self.cookies: dict[str, str] = {}
 
     async def open(self, url: str, fields: dict[str, str] | None = None) -> Page:
@@ -199,7 +199,8 @@ class OAuthClient:
         return client
 
     def _here(self, url: str) -> str:
-        return self._server.url + str(url).removeprefix(OUTSIDE)
+        outside = str(self._server.config.public_baseurl).rstrip("/")
+        return self._server.url + url.removeprefix(outside)
 
 
 async def code_for(client: OAuthClient, user: str, browser: Browser, **more: str | None) -> str:

@@ -54,12 +54,7 @@ async def auth_metadata(call: Call) -> JsonObject:
     return metadata
 
 
-@endpoints.get(
-    "/auth_issuer",
-    auth=Auth.NONE,
-    versions=(),
-    unstable=("/unstable/org.matrix.msc2965/auth_issuer",),
-)
+@endpoints.get("/unstable/org.matrix.msc2965/auth_issuer", auth=Auth.NONE, versions=())
 async def auth_issuer(call: Call) -> JsonObject:
     """MSC2965, before there was `auth_metadata`"""
     return {"issuer": url(offered(call), "/")}
