@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from homeserver.json_types import JsonObject
-from homeserver.services.federation_sender import sender
+from homeserver.services.federation_sender import sender, stored_edus
 from homeserver.services.federation_sender.destination import Destination, Means
 from homeserver.services.federation_sender.sender import FederationSender
 from homeserver.store import federation_positions as position_store
@@ -264,6 +264,31 @@ async def test_messages_to_devices_arrive_once(start_servers: StartServers) -> N
     event = await bob.sync_until(lambda answer: answer.get("to_device", {}).get("events"))
     assert event == [{"type": "m.test", "sender": alice.user_id, "content": {"secret": 1}}]
     assert "to_device" not in await bob.sync()
+
+
+async def test_big_messages_to_devices_go_one_by_one(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_edus, "TO_DEVICE_BYTES", 300)
+    alice, room = await joined_room(server, peer)
+    peer.answer("PUT", SEND, {}, status=500)
+    for number in range(4):
+        content = {"body": "x" * 100, "number": number}
+        await alice.put(
+            f"/sendToDevice/m.test/{number}", {"messages": {room.user_id: {"D": content}}}
+        )
+    told: list[list[int]] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        edus = (await request.json())["edus"]
+        contents = [e["content"] for e in edus if e["edu_type"] == "m.direct_to_device"]
+        told.append([c["messages"][room.user_id]["D"]["number"] for c in contents])
+        return web.json_response({"pdus": {}})
+
+    peer.answer("PUT", SEND, take)
+    await room.send()  # it calls us: it is back
+    await eventually(lambda: sum(map(len, told)) == 4)
+    assert [numbers for numbers in told if numbers] == [[0], [1], [2], [3]]
 
 
 async def test_new_devices_are_told(start_servers: StartServers) -> None:

@@ -23,6 +23,9 @@ from homeserver.store.device_lists import Update
 
 DEVICE_LISTS_AT_ONCE = 40
 TO_DEVICE_AT_ONCE = 40
+TO_DEVICE_BYTES = 512 * 1024
+"""A message may be for hundreds of devices, and servers (or what stands before them) refuse big
+requests: a refused one would come again for ever. One message is sent whatever its size."""
 
 
 class StoredEdus(Struct, frozen=True):
@@ -56,14 +59,15 @@ class StoredEduReader:
                 connection, destination, span, DEVICE_LISTS_AT_ONCE
             )
             edus = await self._device_lists(connection, updates)
-            messages = await to_device_store.outgoing(connection, destination, TO_DEVICE_AT_ONCE)
+            waiting = await to_device_store.outgoing(connection, destination, TO_DEVICE_AT_ONCE)
+        messages = _first_of(waiting)
         edus += [edu("m.direct_to_device", msgspec.json.decode(json)) for _, json in messages]
         done = len(updates) < DEVICE_LISTS_AT_ONCE
         return StoredEdus(
             edus,
             upto if done else updates[-1].position,
             messages[-1][0] if messages else None,
-            done and len(messages) < TO_DEVICE_AT_ONCE,
+            done and len(messages) == len(waiting) < TO_DEVICE_AT_ONCE,
         )
 
     async def introductions(self, user_ids: Sequence[str]) -> list[JsonObject]:
@@ -109,6 +113,15 @@ class StoredEduReader:
                 edus.append(edu("m.device_list_update", content))
         signers = sorted({update.user_id for update in updates if not update.device_id})
         return edus + (await _signing_keys(connection, signers) if signers else [])
+
+
+def _first_of(messages: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, bytes]]:
+    size = 0
+    for index, (_, json) in enumerate(messages):
+        size += len(json)
+        if size > TO_DEVICE_BYTES and index:
+            return messages[:index]
+    return messages
 
 
 def _update(update: Update, keys: bytes | None, *, is_there: bool) -> JsonObject:
