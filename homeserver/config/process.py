@@ -49,7 +49,7 @@ class Limits(Section, frozen=True):
         about("Largest body of a request of another server, in bytes."),
     ] = 52_428_800
     json_depth: Annotated[
-        Annotated[int, Meta(ge=10, le=500)], about("How deep JSON may be nested.")
+        Annotated[int, Meta(ge=10, le=500)], about("How deep the JSON of clients may be nested.")
     ] = 100
 
 

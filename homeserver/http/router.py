@@ -17,6 +17,7 @@ from homeserver.histogram import Histogram
 from homeserver.http.body import json_body
 from homeserver.http.endpoint import Declaration, Resource, is_parameter, path_parameters
 from homeserver.json_types import JsonObject
+from homeserver.protocol.canonical_json import MAX_NESTING
 
 
 class Route:
@@ -27,10 +28,12 @@ class Route:
     def __init__(self, declaration: Declaration, limits: Limits) -> None:
         federation = declaration.resource is Resource.FEDERATION
         default = limits.federation_body if federation else limits.request_body
+        # What one of a server's users has sent must not keep out all that it tells us with it.
+        depth = MAX_NESTING if federation else limits.json_depth
         self.declaration = declaration
         self.max_body = declaration.max_body or default
-        self.body = json_body(declaration.body_type, limits.json_depth)
-        self.any_body = json_body(JsonObject, limits.json_depth)
+        self.body = json_body(declaration.body_type, depth)
+        self.any_body = json_body(JsonObject, depth)
         self.seconds = Histogram()
 
 

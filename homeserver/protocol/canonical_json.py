@@ -15,8 +15,9 @@ import msgspec
 from homeserver.protocol.room_versions import RoomVersion
 
 MAX_INTEGER = 2**53 - 1
-MAX_NESTING = 256
-"""Levels of arrays and objects; deeper JSON is refused, since many parsers fail on it."""
+MAX_NESTING = 1000
+"""Levels of arrays and objects; deeper JSON is refused, since many parsers fail on it. The
+specification has no limit: where Synapse takes an event, we must be able to."""
 
 _encoder = msgspec.json.Encoder(order="sorted")
 

@@ -261,6 +261,22 @@ async def test_edus_of_no_form_are_left_out(server: RunningServer, peer: Peer) -
     assert {"type": "m.typing", "content": {"user_ids": [room.user_id]}} in ephemeral
 
 
+@pytest.mark.parametrize("version", ["1", "12"])
+async def test_a_deeply_nested_event_keeps_nothing_else_out(
+    server: RunningServer, peer: Peer, version: str
+) -> None:
+    """Synapse takes it, so that any user of one could cut a server off that refuses the request."""
+    alice, room = await joined_room(server, peer, version)
+    nested: list[object] = []
+    for _ in range(900):
+        nested = [nested]
+    deep = room.make("m.room.message", {"msgtype": "m.text", "body": "deep", "x": nested})
+    room.add(deep)
+    last = room.message("last")
+    assert await room.send(deep, last) == {deep.event_id: {}, last.event_id: {}}
+    assert bodies(timeline(await alice.sync(), room.room_id)) == ["deep", "last"]
+
+
 async def test_of_users_with_historical_names_only_events_are_told(
     server: RunningServer, peer: Peer
 ) -> None:
