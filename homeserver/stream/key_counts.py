@@ -65,6 +65,10 @@ class KeyCounts:
             if isinstance(change, DeviceListChange) and change.is_deleted
         )
 
+    def fail(self, changes: Sequence[Change]) -> None:
+        """A commit failed and may yet have been carried out: read these again."""
+        self.apply(changes)
+
 
 def _keys_left(rows: Iterable[KeyCount]) -> KeysLeft:
     # Some clients take a missing count for "nothing has changed" instead of for zero.

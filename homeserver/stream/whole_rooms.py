@@ -25,6 +25,7 @@ class WholeRooms:
         self._rooms = rooms
         self._waiting: dict[str, asyncio.Event] = {}
         writer.on_apply(self.apply)
+        writer.on_failure(self.apply)  # the rooms are read again: who waits looks again
 
     async def wait(self, room_id: str, seconds: float) -> bool:
         """Is the room's state whole, as far as it will be? At once, or after so many seconds."""

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from homeserver.store.embedded import EmbeddedPostgres
+from homeserver.stream.writer import Published
 from tests.support.client import Client, Refused, bodies, timeline
 from tests.support.server import RunningServer, settings
 
@@ -153,3 +154,17 @@ def crash(postgres: EmbeddedPostgres) -> None:
     os.kill(postgres._process.pid, signal.SIGKILL)
     postgres._process.wait(10)
     postgres.stop()
+
+
+def names(callbacks: list[Published]) -> set[str]:
+    """The classes of those who are called back."""
+    return {type(callback.__self__).__name__ for callback in callbacks}  # type: ignore[attr-defined]
+
+
+async def test_whoever_takes_in_commits_hears_of_those_that_may_have_been_lost(
+    server: RunningServer,
+) -> None:
+    assert server.app is not None
+    writer = server.app.stream.writer
+    # Presence is never written.
+    assert names(writer._apply) - names(writer._failed) == {"Presence"}

@@ -117,3 +117,7 @@ class Interest:
                 self._by_room.discard(change.room_id)
             elif type(change) is DirectoryChange and change.alias is not None:
                 self.add_alias(change.alias.alias, change.alias.room_id)
+
+    def fail(self, changes: Sequence[Change]) -> None:
+        """A commit failed and may yet have been carried out: look again (called by the writer)."""
+        self._by_room.clear()

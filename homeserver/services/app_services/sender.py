@@ -75,6 +75,7 @@ class AppServiceSender:
     async def start(self) -> None:
         """Take up all feeds where they were, and follow the log."""
         self._stream.writer.on_apply(self.interest.apply)
+        self._stream.writer.on_failure(self.interest.fail)
         self._stream.writer.on_publish(self.published)
         self._registry.on_change.append(self._changed)
         await self._open_feeds()

@@ -30,12 +30,17 @@ class Badges:
         self._stream = stream
         self._badges: LruCache[str, _Badge] = LruCache(REMEMBERED)
         stream.writer.on_apply(self.apply)
+        stream.writer.on_failure(self.fail)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Whoever changed whom they ignore is counted anew (called by the writer)."""
         for change in changes:
             if type(change) is AccountDataChange and decides_push(change.row):
                 self._badges.discard(change.row.user_id)
+
+    def fail(self, changes: Sequence[Change]) -> None:
+        """A commit failed and may yet have been carried out: everybody is counted anew."""
+        self._badges.clear()
 
     async def unread(self, user_id: str) -> int:
         """The user's unread notifications, in all rooms that they are in."""
