@@ -19,11 +19,11 @@ import structlog
 from homeserver.clock import now_ms
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError
-from homeserver.protocol.events import sign_pdu
+from homeserver.protocol.events import Event, sign_pdu
 from homeserver.protocol.rejection import Rejected
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from tests.federation.conftest import authority, peer, server, start_peer
-from tests.federation.test_receiving import joined_room
+from tests.federation.test_receiving import EVERYBODY_MAY, joined_room
 from tests.support.client import Client
 from tests.support.peer import Peer
 from tests.support.remote_room import V1, V2, RemoteRoom
@@ -154,20 +154,46 @@ def resigned(room: RemoteRoom, pdu: Any) -> Any:
         return pdu
 
 
+def some_events(room: RemoteRoom, root: str) -> list[Event]:
+    """What others than members make of an event: relations, searches, notifications, names."""
+    message = {"msgtype": "m.text", "body": "hello"}
+    relations: list[JsonObject] = [
+        {"rel_type": "m.thread", "event_id": root, "m.in_reply_to": {"event_id": root}},
+        {"rel_type": "m.replace", "event_id": root},
+        {"rel_type": "m.annotation", "event_id": root, "key": "x"},
+    ]
+    member = {"membership": "join", "displayname": "Bob", "avatar_url": "mxc://a/b"}
+    mentions = {**message, "m.mentions": {"user_ids": [room.user_id], "room": True}}
+    new_content = {**message, "m.new_content": message, "m.relates_to": relations[1]}
+    state: dict[str, JsonObject] = {
+        "m.room.name": {"name": "x"},
+        "m.room.topic": {"topic": "x", "m.topic": {"m.text": [{"body": "x"}]}},
+        "m.room.avatar": {"url": "mxc://a/b"},
+        "m.room.canonical_alias": {"alias": "#a:b.test", "alt_aliases": ["#a:b.test"]},
+        "m.room.encryption": {"algorithm": "x"},
+        "m.room.history_visibility": {"history_visibility": "shared"},
+        "m.room.guest_access": {"guest_access": "can_join"},
+        "m.room.policy": {"via": "x", "public_keys": {"ed25519": "x"}},
+        "m.room.pinned_events": {"pinned": [root]},
+        "m.space.child": {"via": ["a.test"], "order": "x"},
+    }
+    return [
+        *(room.make("m.room.message", {**message, "m.relates_to": r}) for r in relations),
+        *(room.make("m.room.message", content) for content in (mentions, new_content)),
+        *(room.make(name, content, state_key="") for name, content in state.items()),
+        room.make("m.room.member", member, state_key=room.user_id),
+        room.make("m.room.redaction", {"redacts": root}, redacts=root),
+    ]
+
+
 @pytest.mark.parametrize("version", ["1", "6", "12"])
 async def test_no_pdu_does_harm_or_stops_those_after_it(
     server: RunningServer, peer: Peer, version: str
 ) -> None:
-    alice, room = await joined_room(server, peer, version)
-    levels = {"users_default": 100}
-    good = [
-        room.message("hello"),
-        room.make("m.room.member", {"membership": "join"}, state_key=room.user_id),
-        room.make("m.room.power_levels", levels, state_key=""),
-        room.make("m.room.redaction", {"redacts": room.heads[0]}, redacts=room.heads[0]),
-        room.make("m.room.policy", {"via": "x", "public_keys": {"ed25519": "x"}}, state_key=""),
-        room.make("m.room.server_acl", {"allow": ["*"], "deny": [], "allow_ip_literals": True}),
-    ]
+    options = {"power_level_content_override": EVERYBODY_MAY}
+    alice, room = await joined_room(server, peer, version, **options)
+    root = await alice.send(room.room_id, "root")
+    good = some_events(room, root)
     random = Random(SEED)
     with without_errors():
         for number in range(2 * CASES):
@@ -177,6 +203,7 @@ async def test_no_pdu_does_harm_or_stops_those_after_it(
             status, answer = await peer.request("PUT", f"{V1}/send/fuzz{number}", body)
             assert (status, answer["pdus"][last.event_id]) == (200, {})
             await alice.event(room.room_id, last.event_id)
+            await alice.sync()
 
 
 def requests_of(room: RemoteRoom, event_id: str, alice: str) -> list[tuple[str, list[str], Any]]:
