@@ -58,7 +58,8 @@ async def _middle(owner: User, room_id: str) -> tuple[str, str]:
     begin = ""
     while True:
         answer = await owner.connection.json("GET", path + begin)
-        pages.append(answer)
+        if answer["chunk"]:
+            pages.append(answer)
         if "end" not in answer:
             break
         begin = f"&from={answer['end']}"
