@@ -138,21 +138,24 @@ class StateResolver:
     ) -> AuthGraph:
         """The room's auth graph, with at least these states and their auth chains in it.
 
-        `held` are those events by id that Postgres doesn't have yet.
+        `held` are those events by id that Postgres doesn't have yet. What is in a graph is there
+        with its whole auth chain: so nothing is put into it before all of that is read.
         """
-        graph = room.auth_graph
-        if graph is None:
-            graph = room.auth_graph = AuthGraph()
+        if room.auth_graph is None:
+            graph = AuthGraph()
             wanted = {event_id for state in states for event_id in state.values()}
             wanted.update(room.head.state.values())
         else:
-            wanted = {event_id for event_id in conflict.event_ids if event_id not in graph}
+            graph = room.auth_graph
+            wanted = set(conflict.event_ids)
+        wanted.update(event_id for event in held.values() for event_id in event.auth_events)
+        wanted = {e for e in wanted if e not in graph and e not in held}
+        links = await auth_chain(connection, wanted) if wanted else ()
+        for link in links:
+            graph.add(link.event_id, link.key, link.auth_events)
         for event in held.values():
             graph.add(event.event_id, event.key, event.auth_events)
-            wanted.update(event.auth_events)
-        wanted = {event_id for event_id in wanted if event_id not in graph}
-        for link in await auth_chain(connection, wanted) if wanted else ():
-            graph.add(link.event_id, link.key, link.auth_events)
+        room.auth_graph = graph
         return graph
 
     async def _events(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote
 
 import pytest
 
+from homeserver.errors import Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.protocol.state_resolution.auth_graph import AuthGraph
+from homeserver.store.auth_chains import ChainLink
+from homeserver.store.database import Connection
+from homeserver.stream import resolve
+from homeserver.stream.live_room import LiveRoom
 from tests.support.client import Client, Refused, bodies, timeline
 from tests.support.peer import Peer
 from tests.support.remote_room import RemoteRoom
@@ -317,3 +324,57 @@ async def test_a_state_event_on_a_fork_counts_at_once(
     await alice.sync_until_event(room.room_id, event.event_id)
     assert await alice.state(room.room_id, "org.example.theirs") == {"by": "bob"}
     assert await alice.state(room.room_id, "org.example.ours") == {"by": "alice"}
+
+
+async def test_a_query_that_fails_while_a_fork_is_resolved_leaves_nothing_half_known(
+    server: RunningServer, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, room = await joined_room(server, peer, power_level_content_override=EVERYBODY_MAY)
+    topics = [room.make("m.room.topic", {"topic": t}, state_key="") for t in ("one", "two")]
+    await room.send(topics[0])
+
+    async def fails(_connection: Connection, _event_ids: Iterable[str]) -> list[ChainLink]:
+        raise Unavailable("The database is away")
+
+    monkeypatch.setattr(resolve, "auth_chain", fails)
+    status, _ = await room.try_send(topics[1])
+    assert status == 503
+    monkeypatch.undo()
+    assert await room.send(topics[1]) == {topics[1].event_id: {}}
+    live, graph = graph_of(server, room)
+    assert [event_id for event_id in live.state.values() if event_id not in graph] == []
+
+
+async def test_what_an_event_cites_is_known_when_forks_are_resolved_later(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer, power_level_content_override=EVERYBODY_MAY)
+    for text in ("one", "two"):
+        await room.send(room.make("m.room.topic", {"topic": text}, state_key=""))
+    rules = ("m.room.join_rules", "")
+    old, _ = [
+        await alice.set_state(room.room_id, rules[0], {"join_rule": "public", "number": number})
+        for number in range(2)
+    ]
+    room.heads = list(graph_of(server, room)[0].head.forward_extremities)
+    names = [
+        room.make(
+            "m.room.member", {"membership": "join", "displayname": name}, state_key=room.user_id
+        )
+        for name in ("one", "two")
+    ]
+    cited = [old if id_ == room.state[rules] else id_ for id_ in names[0].auth_events]
+    await room.send(
+        room.make("m.room.member", names[0].content, state_key=room.user_id, auth_events=cited)
+    )
+    await room.send(names[1])
+    assert old in graph_of(server, room)[1]
+
+
+def graph_of(server: RunningServer, room: RemoteRoom) -> tuple[LiveRoom, AuthGraph]:
+    """Our room, and what we know of its auth events."""
+    assert server.app is not None
+    live = server.app.stream.rooms.peek(room.room_id)
+    assert live is not None
+    assert live.auth_graph is not None
+    return live, live.auth_graph
