@@ -45,8 +45,13 @@ class PublicRooms(msgspec.Struct, omit_defaults=True):
     limit: int | None = None
     since: str | None = None
     filter: Filter | None = None
-    include_all_networks: bool = False
+    include_all_networks: bool | Literal["true", "false"] = False
     third_party_instance_id: str | None = None
+
+    @property
+    def of_all_networks(self) -> bool:
+        """SyTest, and who copied from it, send a string."""
+        return self.include_all_networks in {True, "true"}
 
 
 class Directory:
@@ -206,7 +211,7 @@ class OtherDirectories:
         query = [("limit", str(limited.limit))]
         if limited.since is not None:
             query.append(("since", limited.since))
-        if limited.include_all_networks:
+        if limited.of_all_networks:
             query.append(("include_all_networks", "true"))
         elif limited.third_party_instance_id is not None:
             query.append(("third_party_instance_id", limited.third_party_instance_id))
@@ -234,7 +239,7 @@ def _search(asked: PublicRooms, for_server: bool) -> Search:
         raise InvalidParam("The search term holds a NUL character")
     # "`third_party_instance_id`: The specific third-party network/protocol to request [...]. Can
     # only be used if `include_all_networks` is false."
-    network = None if asked.include_all_networks else asked.third_party_instance_id or ""
+    network = None if asked.of_all_networks else asked.third_party_instance_id or ""
     search = Search(term=term or None, only_federated=for_server, network=network)
     if wanted.room_types is None:
         return search

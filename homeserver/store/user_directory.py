@@ -25,18 +25,20 @@ async def search(
 
     "users that share a room with the requesting user; users who are joined to rooms [...] that
     have a `public` join rule; [...] a `world_readable` history visibility". Best matches first.
+    The searching user is in the list as others see them: not for a private room of their own.
     """
     records = await connection.fetch(
         """
         WITH visible AS (
-            SELECT room_number FROM memberships WHERE user_id = $1 AND membership = 'join'
-            UNION
-            SELECT room_number FROM room_facts
+            SELECT room_number, false AS is_public FROM memberships
+            WHERE user_id = $1 AND membership = 'join'
+            UNION ALL
+            SELECT room_number, true FROM room_facts
             WHERE join_rule = 'public' OR history_visibility = 'world_readable'
         ), found AS (
             SELECT DISTINCT ON (m.user_id) m.user_id, m.display_name, m.avatar_url, m.is_local
             FROM memberships m JOIN visible USING (room_number)
-            WHERE m.membership = 'join' AND m.user_id <> $1
+            WHERE m.membership = 'join' AND (m.user_id <> $1 OR is_public)
               AND (m.user_id || ' ' || coalesce(m.display_name, '')) COLLATE "default"
                   ILIKE ALL ($2::text[])
             ORDER BY m.user_id, m.position DESC

@@ -468,4 +468,10 @@ async def test_rooms_of_a_network_have_a_list_of_their_own(start: Start) -> None
     assert await listed(include_all_networks=True) == [room_id]
     await member.put(path, {"visibility": "private"})
     assert await listed(include_all_networks=True) == []
+    await member.put(path, {"visibility": "public"})
+    assert await listed(include_all_networks="true") == [room_id]
+    assert await listed(include_all_networks="false") == []
+    await member.delete(path)
+    assert await listed(include_all_networks=True) == []
     assert (await refusal(alice.put(path, {"visibility": "public"}))).status == 403
+    assert (await refusal(alice.delete(path))).status == 403

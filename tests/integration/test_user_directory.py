@@ -50,6 +50,22 @@ async def test_people_are_found_by_name_or_id_where_one_could_meet_them(
     assert await search(alice, "dave") == ["dave"]
 
 
+async def test_one_finds_oneself_where_everybody_could(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    private = await bob.create_room(invite=[alice.user_id])
+    await alice.join(private)
+    assert await search(alice, "alice") == []
+    public = await bob.create_room(preset="public_chat")
+    await alice.join(public)
+    assert await search(alice, "alice") == ["alice"]
+    await alice.leave(public)
+    assert await search(alice, "alice") == []
+    await bob.set_state(private, "m.room.join_rules", {"join_rule": "public"})
+    assert await search(alice, "alice") == ["alice"]
+    await bob.set_state(private, "m.room.join_rules", {"join_rule": "invite"})
+    assert await search(alice, "alice") == []
+
+
 async def test_the_best_match_comes_first(server: RunningServer) -> None:
     alice = await server.user("alice")
     room_id = await alice.create_room(preset="public_chat")

@@ -39,12 +39,13 @@ async def set_network_visibility(
     call: Call, network_id: str, room_id: str, body: NetworkVisibility
 ) -> JsonObject:
     """application-service-api#put_matrixclientv3directorylistappservicenetworkidroomid"""
-    service_id = call.requester.app_service
-    assert service_id is not None, "the route is for application services"
-    await call.parts.directories.own.set_network_visibility(
-        service_id, network_id, room_id, body.visibility
-    )
-    return {}
+    return await _set_visibility(call, network_id, room_id, body.visibility)
+
+
+@endpoints.delete("/directory/list/appservice/{network_id}/{room_id}", auth=Auth.APP_SERVICE)
+async def unlist_from_network(call: Call, network_id: str, room_id: str) -> JsonObject:
+    """Not in the text; older bridges and SyTest use it. As PUT with "private"."""
+    return await _set_visibility(call, network_id, room_id, "private")
 
 
 @endpoints.get("/thirdparty/protocols", auth=Auth.USER)
@@ -89,3 +90,11 @@ async def _look_up(call: Call, kind: str, protocol: str) -> list[Any]:
     """The fields that the protocol asks for are passed on, the client's token is not."""
     query = {k: v for k, v in call.request.query.items() if k not in ("access_token", "user_id")}
     return await call.parts.app_services.questions.look_up(kind, protocol, query)
+
+
+async def _set_visibility(call: Call, network_id: str, room_id: str, visibility: str) -> JsonObject:
+    service_id = call.requester.app_service
+    assert service_id is not None, "the route is for application services"
+    own = call.parts.directories.own
+    await own.set_network_visibility(service_id, network_id, room_id, visibility)
+    return {}
