@@ -58,13 +58,15 @@ class Server:
     async def start(self) -> float:
         """Seconds until it answered."""
         self._log.write_bytes(b"")
+        # An installed server has compiled modules: without them half of a start is the compiler.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         before = time.perf_counter()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "homeserver", "run", "--config", str(self._config)],
                 stdout=log,
                 stderr=log,
-                env=self._environment(),
+                env=environment,
                 start_new_session=True,
             )
         async with asyncio.timeout(START_SECONDS):
@@ -79,14 +81,6 @@ class Server:
         self._postgres = psutil.Process(postmaster)
         self._database = await asyncpg.connect(running_url(cluster))
         return seconds
-
-    def _environment(self) -> dict[str, str]:
-        """With compiled modules, as an installed server has them, wherever we must not write any.
-
-        Without them half of a start would be the compiler.
-        """
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        return {**environment, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode")}
 
     def _urls(self) -> list[str]:
         for line in self._log.read_text().splitlines():
