@@ -55,7 +55,8 @@ from homeserver.stream.unread import Unread
 from homeserver.stream.whole_rooms import WholeRooms
 from homeserver.stream.writer import StreamWriter
 
-LAZY_DEVICES = 1000
+LAZY_MEMBERS = 200_000
+"""Member events of which is known which device was sent them: a quarter of a kilobyte each."""
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -123,7 +124,7 @@ def build(database: Database, caches: Caches, signer: Signer, defaults: Defaults
     key_counts = KeyCounts(database, capacity=caches.users)
     device_list_log = DeviceListLog(rooms)
     device_lists = DeviceLists(database, users, rooms, writer, notifier, device_list_log)
-    joined = JoinedRooms(database, rooms, SentMembers(LAZY_DEVICES), windows, unread)
+    joined = JoinedRooms(database, rooms, SentMembers(LAZY_MEMBERS), windows, unread)
     account_data = AccountDataLog(database, push_rules)
     sync = Sync(account_data, rooms, users, writer, notifier, joined)
     presence = Presence(database, rooms, users, writer)
