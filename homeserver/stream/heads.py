@@ -50,6 +50,7 @@ class Heads:
         if replaced is not None:
             stored.replace(replaced)
         room.pending[event.event_id] = stored
+        room.note_in_graph(event)
         head = replace(
             before,
             forward_extremities=_extremities(before, event),

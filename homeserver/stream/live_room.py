@@ -16,6 +16,7 @@ from immutables import Map
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from homeserver.protocol.events import Event
 from homeserver.protocol.identifiers import server_name_of
 from homeserver.protocol.push_evaluation import RoomReaders
 from homeserver.protocol.room_versions import RoomVersion
@@ -195,6 +196,7 @@ class LiveRoom(Struct, eq=False):
     def complete(self, change: CompletionChange) -> None:
         """Take in the whole state: it is as if we had known it all along."""
         self.windows.clear()
+        self.auth_graph = None
         self.put_entry(change.row)
         self.state = change.state
         self.head = replace(self.head, state=change.state, size=change.size)
@@ -214,6 +216,11 @@ class LiveRoom(Struct, eq=False):
         if order is not None:
             for event_id in change.missing:
                 self.missing[event_id] = min(order, self.missing.get(event_id, order))
+
+    def note_in_graph(self, event: Event) -> None:
+        """An event is part of the room from now on: if it is state, it may stand against others."""
+        if self.auth_graph is not None and event.is_state:
+            self.auth_graph.add(event.event_id, event.key, event.auth_events)
 
     def put_member(self, row: MembershipRow) -> None:
         """Set a user's current membership, unless a newer one is known."""

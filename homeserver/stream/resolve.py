@@ -138,8 +138,8 @@ class StateResolver:
     ) -> AuthGraph:
         """The room's auth graph, with at least these states and their auth chains in it.
 
-        `held` are those events by id that Postgres doesn't have yet. What is in a graph is there
-        with its whole auth chain: so nothing is put into it before all of that is read.
+        `held` are those events by id that Postgres doesn't have yet. A graph holds the room's whole
+        state and all auth chains, but for what is `unknown` since it was made: that is read now.
         """
         if room.auth_graph is None:
             graph = AuthGraph()
@@ -147,7 +147,7 @@ class StateResolver:
             wanted.update(room.head.state.values())
         else:
             graph = room.auth_graph
-            wanted = set(conflict.event_ids)
+            wanted = conflict.event_ids | graph.unknown
         wanted.update(event_id for event in held.values() for event_id in event.auth_events)
         wanted = {e for e in wanted if e not in graph and e not in held}
         links = await auth_chain(connection, wanted) if wanted else ()

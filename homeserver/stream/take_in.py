@@ -158,9 +158,7 @@ class _Building:
         self._source.hold(stored)
         for row in memberships:
             room.pending_members[row.user_id] = row
-        graph = room.auth_graph
-        if graph is not None and event.is_state and all(e in graph for e in event.auth_events):
-            graph.add(event.event_id, event.key, event.auth_events)
+        room.note_in_graph(event)
         room.head = head
         more = live_placings(room, self.released, self._writer) if judged.is_shown else []
         return self._writer.submit(change, *more)

@@ -371,6 +371,16 @@ async def test_what_an_event_cites_is_known_when_forks_are_resolved_later(
     assert old in graph_of(server, room)[1]
 
 
+async def test_state_set_after_a_fork_counts_when_the_next_is_resolved(
+    server: RunningServer, peer: Peer
+) -> None:
+    alice, room = await joined_room(server, peer, power_level_content_override=EVERYBODY_MAY)
+    for text in ("one", "two"):
+        await room.send(room.make("m.room.topic", {"topic": text}, state_key=""))
+    event_id = await alice.set_state(room.room_id, "m.room.name", {"name": "new"})
+    assert event_id in graph_of(server, room)[1]
+
+
 def graph_of(server: RunningServer, room: RemoteRoom) -> tuple[LiveRoom, AuthGraph]:
     """Our room, and what we know of its auth events."""
     assert server.app is not None

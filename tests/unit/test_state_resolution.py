@@ -410,3 +410,12 @@ def test_events_that_cite_each_other_end_in_a_state_all_the_same(version: str) -
     state = resolution(one, other)
     assert state[CREATE].event_id == create
     assert state.get(POWER) in (None, power, *circle)
+
+
+def test_a_graph_tells_what_is_cited_and_not_known() -> None:
+    room = moderated_room("11")
+    events = list(room.events.values())
+    graph = AuthGraph(events[1:])
+    assert graph.unknown == {events[0].event_id}
+    graph.add(events[0].event_id, events[0].key, events[0].auth_events)
+    assert graph.unknown == set()

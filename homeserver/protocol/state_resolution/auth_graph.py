@@ -14,9 +14,12 @@ from homeserver.protocol.state_resolution.conflict import Conflict
 
 
 class AuthGraph:
-    """For each state event of a room: its key, and what it cites in `auth_events`."""
+    """For each state event of a room: its key, and what it cites in `auth_events`.
 
-    __slots__ = ("_children", "_ids", "_keys", "_numbers", "_parents")
+    `unknown`: the events that are cited, but were not added (yet).
+    """
+
+    __slots__ = ("_children", "_ids", "_keys", "_numbers", "_parents", "unknown")
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._numbers: dict[str, int] = {}
@@ -24,6 +27,7 @@ class AuthGraph:
         self._keys: list[StateKey | None] = []
         self._parents: list[tuple[int, ...]] = []
         self._children: list[list[int]] | None = None
+        self.unknown: set[str] = set()
         for event in events:
             if event.is_state:
                 self.add(event.event_id, event.key, event.auth_events)
@@ -34,6 +38,7 @@ class AuthGraph:
         if self._keys[number] is not None:
             return
         self._keys[number] = key
+        self.unknown.discard(event_id)
         parents = tuple(self._number(parent) for parent in auth_events)
         self._parents[number] = parents
         if self._children is not None:
@@ -45,6 +50,7 @@ class AuthGraph:
         if number is None:
             number = self._numbers[event_id] = len(self._ids)
             self._ids.append(event_id)
+            self.unknown.add(event_id)
             self._keys.append(None)
             self._parents.append(())
             if self._children is not None:
