@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeserver.protocol.auth_rules import check_event
-from homeserver.protocol.events import StateKey
+from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.room_versions import StateResolution
 from homeserver.protocol.state_resolution import (
     AuthGraph,
+    Conflict,
+    MissingEvents,
     find_conflict,
     find_conflict_in_deltas,
     needed_events,
@@ -27,6 +29,7 @@ from homeserver.protocol.state_resolution.differences import (
     differing_keys,
 )
 from tests.support.random_room import History, random_history
+from tests.support.room import Room
 from tests.support.strategies import histories
 
 
@@ -88,14 +91,40 @@ def test_the_needed_events_are_enough_and_deltas_are_as_good_as_states(history: 
     for states, resolved in history.resolutions:
         conflict = find_conflict(room.rules, [immutables.Map(state) for state in states])
         loaded = {i: room.events[i] for i in needed_events(room.rules, conflict, graph)}
-        assert conflict.applied(resolve_conflict(room.rules, conflict, graph, loaded)) == resolved
+        assert conflict.applied(resolution_of(room, conflict, graph, loaded)) == resolved
         base = states[-1]
         deltas: list[dict[StateKey, str | None]] = [
             {key: state.get(key) for key in {*state, *base} if state.get(key) != base.get(key)}
             for state in states
         ]
         conflict = find_conflict_in_deltas(room.rules, base, deltas)
-        assert conflict.applied(resolve_conflict(room.rules, conflict, graph, loaded)) == resolved
+        assert conflict.applied(resolution_of(room, conflict, graph, loaded)) == resolved
+
+
+def test_who_vouches_for_a_join_without_being_cited_is_asked_for() -> None:
+    history = random_history(2688, "8", 40)
+    asked_for = 0
+    for states, resolved in history.resolutions:
+        conflict = find_conflict(history.room.rules, [immutables.Map(state) for state in states])
+        needed = needed_events(history.room.rules, conflict, history.graph)
+        loaded = {i: history.room.events[i] for i in needed}
+        found = resolution_of(history.room, conflict, history.graph, loaded)
+        assert conflict.applied(found) == resolved
+        asked_for += len(loaded) - len(needed)
+    assert asked_for == 1
+
+
+def resolution_of(
+    room: Room, conflict: Conflict, graph: AuthGraph, loaded: dict[str, Event]
+) -> dict[StateKey, str]:
+    """Nothing may be missing but the memberships of those who vouch for others."""
+    while True:
+        try:
+            return resolve_conflict(room.rules, conflict, graph, loaded)
+        except MissingEvents as missing:
+            assert {room.events[i].type for i in missing.event_ids} == {"m.room.member"}
+            assert missing.event_ids.isdisjoint(loaded)
+            loaded |= {i: room.events[i] for i in missing.event_ids}
 
 
 class Key(NamedTuple):

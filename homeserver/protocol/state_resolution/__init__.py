@@ -72,7 +72,11 @@ def resolve_conflict(
 
 
 def needed_events(rules: RoomVersion, conflict: Conflict, graph: AuthGraph) -> set[str]:
-    """The ids of the events that `resolve_conflict` is going to look at."""
+    """The ids of the events that `resolve_conflict` is going to look at, as far as the graph tells.
+
+    A restricted join names in its content who vouches for it: if it doesn't cite that membership,
+    MissingEvents says that this is needed, too.
+    """
     if not conflict.conflicted:
         return set()
     return _needed(_judged_events(rules, conflict, graph), conflict, graph)
