@@ -11,13 +11,13 @@ Rules of this file:
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 from immutables import Map
 from msgspec import Struct, field
 
 from homeserver.errors import InvalidParam
-from homeserver.stream.sliding.request import SlidingSyncBody, StateKeys
+from homeserver.stream.sliding.request import SlidingSyncBody
 
 CONNECTIONS_PER_DEVICE = 20
 """Clients make up their names: one device must not crowd out the others."""
@@ -81,6 +81,7 @@ class Connections:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._connections: OrderedDict[ConnectionKey, _Connection] = OrderedDict()
+        self._of_device: Counter[tuple[str, str | None]] = Counter()
         self._turns = itertools.count(1)
 
     def begin(self, key: ConnectionKey, pos: str | None) -> Turn:
@@ -124,14 +125,22 @@ class Connections:
 
     def _new(self, key: ConnectionKey) -> _Connection:
         """In the place of the one of that name, if there is one."""
-        self._connections.pop(key, None)
-        of_device = [other for other in self._connections if other[:2] == key[:2]]
-        for oldest in of_device[: max(0, len(of_device) + 1 - CONNECTIONS_PER_DEVICE)]:
-            del self._connections[oldest]
+        if key in self._connections:
+            self._drop(key)
+        device = key[:2]
+        if self._of_device[device] >= CONNECTIONS_PER_DEVICE:
+            self._drop(next(other for other in self._connections if other[:2] == device))
         connection = self._connections[key] = _Connection()
-        while len(self._connections) > self._capacity:
-            self._connections.popitem(last=False)
+        self._of_device[device] += 1
+        if len(self._connections) > self._capacity:
+            self._drop(next(iter(self._connections)))
         return connection
+
+    def _drop(self, key: ConnectionKey) -> None:
+        del self._connections[key]
+        self._of_device[key[:2]] -= 1
+        if not self._of_device[key[:2]]:
+            del self._of_device[key[:2]]
 
 
 def _number(pos: str) -> int:
@@ -139,8 +148,3 @@ def _number(pos: str) -> int:
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise InvalidParam("`pos` is not one that this server gave you")
     return int(number)
-
-
-def state_keys(required: StateKeys) -> frozenset[tuple[str, str]]:
-    """Required state as a set."""
-    return frozenset(required)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,11 +16,16 @@ Ranges = Annotated[tuple[tuple[Bound, Bound], ...], msgspec.Meta(max_length=MAX_
 StateKeys = tuple[tuple[str, str], ...]
 
 
-class RoomConfig(msgspec.Struct, frozen=True):
+class RoomConfig(msgspec.Struct, frozen=True, dict=True):
     """What is to be told of a room."""
 
     required_state: StateKeys = ()
     timeline_limit: Limit = 0
+
+    @cached_property
+    def required(self) -> frozenset[tuple[str, str]]:
+        """`required_state` as a set: one for all rooms of a list, which remember it."""
+        return frozenset(self.required_state)
 
 
 class Filters(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from homeserver.protocol.event_types import MEMBER
@@ -19,10 +19,10 @@ from homeserver.stream.sections.cited_members import CitedMembers
 from homeserver.stream.sections.room_state import Shown, StateHistory
 from homeserver.stream.sections.timeline import Window, upto_order
 from homeserver.stream.sections.windows import Windows
-from homeserver.stream.sliding.connections import Told, ToldRoom, state_keys
+from homeserver.stream.sliding.connections import Told, ToldRoom
 from homeserver.stream.sliding.lists import Candidate, stripped_content
 from homeserver.stream.sliding.request import RoomConfig
-from homeserver.stream.sliding.required_state import ANY, StateWish, members_of
+from homeserver.stream.sliding.required_state import ANY, Required, StateWish, members_of
 from homeserver.stream.sliding.room_parts import RoomPart, encode_invite, encode_room
 from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.sync_request import SyncRequest
@@ -39,6 +39,8 @@ class Asked(Struct, frozen=True):
     candidates: Mapping[str, Candidate]
     direct: frozenset[str]
     upto: int
+    wishes: dict[Required, StateWish] = field(default_factory=dict)
+    """By what is required: one for all rooms of a list."""
 
 
 class SlidingRooms:
@@ -114,7 +116,7 @@ class SlidingRooms:
                 known is None
                 or self._rooms.last_change(room_id) > known.upto
                 or config.timeline_limit > known.timeline_limit
-                or not state_keys(config.required_state) <= known.required_state
+                or not config.required <= known.required_state
             ):
                 wanted[room_id] = config
         if asked.user.last_membership > asked.told.position > 0:
@@ -145,11 +147,14 @@ class SlidingRooms:
         window = Window(room, after, upto_order(upto))
         shared = await self._windows.read(window, EVERY_ROOM_EVENT, config.timeline_limit)
         candidate = asked.candidates.get(room.room_id)
-        required = state_keys(config.required_state)
+        wish = asked.wishes.get(config.required)
+        if wish is None:
+            wish = StateWish(config.required, asked.user.user_id)
+            asked.wishes[config.required] = wish
         return RoomPart(
             room,
             shared,
-            wish=StateWish(required, asked.user.user_id),
+            wish=wish,
             told=known,
             next_told=_knows(upto, config),
             expanded=more,
@@ -235,12 +240,12 @@ def _is_to_be_told(room: LiveRoom, config: RoomConfig) -> bool:
     """Whether a room is to be told anew, now that we have its whole state."""
     if room.is_partial:
         return False
-    wish = StateWish(state_keys(config.required_state), "")
+    wish = StateWish(config.required, "")
     return room.corrected_from > 0 or wish.wants((MEMBER, ANY))
 
 
 def _knows(upto: int, config: RoomConfig) -> ToldRoom:
-    return ToldRoom(upto, config.timeline_limit, state_keys(config.required_state))
+    return ToldRoom(upto, config.timeline_limit, config.required)
 
 
 def _invite_facts(row: MembershipRow) -> dict[str, Any]:
