@@ -96,9 +96,7 @@ class Upgrades:
             raise InvalidParam("`additional_creators` must be a list of user ids")
         user_id = requester.user_id
         old = await self._old(room_id, user_id)
-        new_room_id = await self._create(user_id, old, rules, additional)
-        tombstone = {"body": "This room has been replaced", "replacement_room": new_room_id}
-        await self._sender.send(room_id, Draft(user_id, TOMBSTONE, tombstone, ""))
+        new_room_id = await self._replace(user_id, old, rules, additional)
         await self._move_aliases(user_id, old, new_room_id)
         await self._carry_bans(user_id, old, new_room_id)
         await self._close(user_id, old)
@@ -127,30 +125,32 @@ class Upgrades:
         state = {wanted[event_id]: stored for event_id, stored in events.items()}
         return _Old(room, state, power, is_published)
 
-    async def _create(
+    async def _replace(
         self, user_id: str, old: _Old, rules: RoomVersion, additional: Sequence[str]
     ) -> str:
+        """Make the new room and close the old one. Each names the other, where that can be."""
         async with self._database.connection() as connection:
             profile = await profile_store.get(connection, user_id)
-        creators = [user_id, *additional] if rules.privileged_creators else [user_id]
-        create = _create_content(old, rules, additional)
-        if not rules.implicit_creator:
-            create["creator"] = user_id
-        drafts = [
-            Draft(user_id, "m.room.create", create, ""),
-            Draft(user_id, MEMBER, member_content("join", profile), user_id),
-            *_carried_over(old, user_id),
-        ]
-        levels = _power_levels(old, rules, creators)
-        if levels is not None:
-            # Last: until then the creator may send all of the above.
-            drafts.append(Draft(user_id, POWER_LEVELS, levels, ""))
+
+        def tombstone(new_room_id: str) -> Draft:
+            content = {"body": "This room has been replaced", "replacement_room": new_room_id}
+            return Draft(user_id, TOMBSTONE, content, "")
+
+        def drafts(last_event_id: str) -> list[Draft]:
+            return _first_events(user_id, old, rules, additional, profile, last_event_id)
 
         def listed(room: LiveRoom, position: int) -> list[Change]:
             return [DirectoryChange(position, room.number, None, old.is_published)]
 
-        events = await self._sender.create_room(rules.identifier, drafts, listed)
-        return events[0].event.room_id
+        old_room_id, version = old.room.room_id, rules.identifier
+        if not rules.room_id_is_create_event_id:
+            return await self._sender.replace_room(old_room_id, tombstone, version, drafts, listed)
+        # The tombstone names the new room, whose id is a hash of what would name the tombstone.
+        first = drafts(old.room.head.forward_extremities[-1])
+        events = await self._sender.create_room(version, first, listed)
+        new_room_id = events[0].event.room_id
+        await self._sender.send(old_room_id, tombstone(new_room_id))
+        return new_room_id
 
     async def _move_aliases(self, user_id: str, old: _Old, new_room_id: str) -> None:
         """ "Moves any local aliases to the new room." The old one is listed no more."""
@@ -198,15 +198,38 @@ class Upgrades:
             log.info("left out of an upgrade", room_id=room_id, reason=error.message)
 
 
-def _create_content(old: _Old, rules: RoomVersion, additional: Sequence[str]) -> JsonObject:
+def _first_events(
+    user_id: str,
+    old: _Old,
+    rules: RoomVersion,
+    additional: Sequence[str],
+    profile: JsonObject,
+    last_event_id: str,
+) -> list[Draft]:
+    creators = [user_id, *additional] if rules.privileged_creators else [user_id]
+    create = _create_content(old, rules, additional, last_event_id)
+    if not rules.implicit_creator:
+        create["creator"] = user_id
+    drafts = [
+        Draft(user_id, "m.room.create", create, ""),
+        Draft(user_id, MEMBER, member_content("join", profile), user_id),
+        *_carried_over(old, user_id),
+    ]
+    levels = _power_levels(old, rules, creators)
+    if levels is not None:
+        # Last: until then the creator may send all of the above.
+        drafts.append(Draft(user_id, POWER_LEVELS, levels, ""))
+    return drafts
+
+
+def _create_content(
+    old: _Old, rules: RoomVersion, additional: Sequence[str], last_event_id: str
+) -> JsonObject:
     standing = old.content("m.room.create") or {}
     content: JsonObject = {key: standing[key] for key in ("type", "m.federate") if key in standing}
     content["room_version"] = rules.identifier
-    content["predecessor"] = {
-        "room_id": old.room.room_id,
-        # "The event ID of the last known event in the old room"
-        "event_id": old.room.head.forward_extremities[-1],
-    }
+    # "The event ID of the last known event in the old room"
+    content["predecessor"] = {"room_id": old.room.room_id, "event_id": last_event_id}
     if rules.privileged_creators and additional:
         content["additional_creators"] = list(dict.fromkeys(additional))
     return content

@@ -40,6 +40,8 @@ from homeserver.stream.stored_event import StoredEvent
 from homeserver.stream.writer import StreamWriter
 
 Also = Callable[[LiveRoom, int], Sequence[Change]]
+LastEvent = Callable[[str], Draft]
+FirstEvents = Callable[[str], Sequence[Draft]]
 MergeExtremities = Callable[[str, int], Awaitable[None]]
 """Leaves a room with at most so many forward extremities, if it can."""
 
@@ -152,21 +154,55 @@ class Sender:
         `also` says what else belongs to it, at a position. Raises Forbidden if the drafts don't
         make a valid room; nothing is stored then.
         """
-        rules = ROOM_VERSIONS[version]
-        number = self._writer.allocate()
-        opaque = "" if rules.room_id_is_create_event_id else secrets.token_urlsafe(13)
-        room_id = f"!{opaque}:{self.signer.server_name}" if opaque else ""
-        room = fresh_room(room_id, number, rules)
-        changes = [self._build(room, drafts[0], None)]
-        room.room_id = changes[0].stored.event.room_id
-        changes[0] = replace(
-            changes[0], room_id=room.room_id, new_room=RoomRow(number, room.room_id, version)
-        )
-        changes.extend(self._build(room, draft, None) for draft in drafts[1:])
-        self._rooms.add(room)
+        room = self._empty_room(version)
+        changes = self._first_events(room, version, drafts)
         more = also(room, self._writer.allocate()) if also is not None else ()
         await self._writer.submit(*changes, *more)
         return [change.stored for change in changes]
+
+    async def replace_room(
+        self, room_id: str, last: LastEvent, version: str, drafts: FirstEvents, also: Also
+    ) -> str:
+        """End a room and make another, in one transaction: both or none. The id of the new room.
+
+        `last` makes the old room's last event of the new room's id, `drafts` the new room's
+        events of the id of that event. Not for versions whose room ids follow from the events.
+        Raises NotFound, Forbidden.
+        """
+        async with self._locked(room_id) as old:
+            new = self._empty_room(version)
+            draft = last(new.room_id)
+            await self._load_needed(old, [draft])
+            event, auth = await self._approved(old, draft)
+            before = old.head, dict(old.pending), dict(old.pending_members)
+            try:
+                end = self._take(old, draft, event, auth, None)
+                changes = self._first_events(new, version, drafts(end.stored.event_id))
+            except BaseException:  # nothing of it will be committed
+                old.head, old.pending, old.pending_members = before
+                raise
+            more = also(new, self._writer.allocate())
+            submitted = self._writer.submit(end, *changes, *more)
+        await submitted
+        return new.room_id
+
+    def _empty_room(self, version: str) -> LiveRoom:
+        """A room without events, and without an id if that follows from its create event."""
+        rules = ROOM_VERSIONS[version]
+        opaque = "" if rules.room_id_is_create_event_id else secrets.token_urlsafe(13)
+        room_id = f"!{opaque}:{self.signer.server_name}" if opaque else ""
+        return fresh_room(room_id, self._writer.allocate(), rules)
+
+    def _first_events(
+        self, room: LiveRoom, version: str, drafts: Sequence[Draft]
+    ) -> list[EventChange]:
+        changes = [self._build(room, drafts[0], None)]
+        room.room_id = changes[0].stored.event.room_id
+        row = RoomRow(room.number, room.room_id, version)
+        changes[0] = replace(changes[0], room_id=room.room_id, new_room=row)
+        changes.extend(self._build(room, draft, None) for draft in drafts[1:])
+        self._rooms.add(room)
+        return changes
 
     async def _load_needed(self, room: LiveRoom, drafts: Sequence[Draft]) -> None:
         """Bring into memory what building these drafts looks at; no query if it is there."""
@@ -199,17 +235,23 @@ class Sender:
     async def _recommended(
         self, room: LiveRoom, draft: Draft, transaction: Transaction | None
     ) -> EventChange:
-        """`_build`, with the policy server's signature if the room has one.
+        """`_build`, with the policy server's signature if the room has one."""
+        event, auth = await self._approved(room, draft)
+        return self._take(room, draft, event, auth, transaction)
+
+    async def _approved(
+        self, room: LiveRoom, draft: Draft
+    ) -> tuple[Event, dict[StateKey, StoredEvent]]:
+        """`_judged`, and the policy server's signature. Without one, nothing is awaited.
 
         Asking takes a while, but nobody moves the head meanwhile: we hold the room's lock.
         """
-        if self.policy_servers is None or POLICY not in room.head.state:
-            return self._build(room, draft, transaction)
         event, auth = self._judged(room, draft)
-        event = await self.policy_servers.recommended(room, event)
-        if room.dropped:
-            raise Unavailable("The room is being read again. Try again in a moment.")
-        return self._take(room, draft, event, auth, transaction)
+        if self.policy_servers is not None and POLICY in room.head.state:
+            event = await self.policy_servers.recommended(room, event)
+            if room.dropped:
+                raise Unavailable("The room is being read again. Try again in a moment.")
+        return event, auth
 
     def _build(self, room: LiveRoom, draft: Draft, transaction: Transaction | None) -> EventChange:
         """The event of a draft on the room's head, which advances. No await in here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -101,3 +102,17 @@ async def test_the_landing_page_says_how_to_connect(public: RunningServer) -> No
 async def test_health_is_told(server: RunningServer) -> None:
     async with server.anonymous().http.get(server.url + "/health") as response:
         assert (response.status, await response.text()) == (200, "OK")
+
+
+async def test_paths_from_before_they_were_stable_still_answer(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_id = await alice.create_room(room_alias_name="pub")
+    since = (await alice.sync())["next_batch"]
+    start = "/_matrix/client/unstable"
+    room = f"rooms/{quote(room_id)}"
+    assert (await alice.get(f"{start}/joined_rooms"))["joined_rooms"] == [room_id]
+    assert alice.user_id in (await alice.get(f"{start}/{room}/joined_members"))["joined"]
+    aliases = await alice.get(f"{start}/org.matrix.msc2432/{room}/aliases")
+    assert aliases["aliases"] == ["#pub:hs.test"]
+    assert await alice.get(f"{start}/thirdparty/protocols") == {}
+    assert "changed" in await alice.get(f"{start}/keys/changes", **{"from": since, "to": since})

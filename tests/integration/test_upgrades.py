@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.client import Client, refusal
+from homeserver.services import upgrades
+from tests.support.client import Client, bodies, refusal, timeline
 from tests.support.server import RunningServer
 
 VERSIONS = [("1", "12"), ("10", "11"), ("11", "12"), ("12", "12"), ("12", "11"), ("9", "10")]
@@ -65,6 +66,9 @@ async def test_state_and_power_levels_are_carried_over(
 
     tombstone = await alice.state(old, "m.room.tombstone")
     assert tombstone["replacement_room"] == new
+    last = await alice.event(old, create["predecessor"]["event_id"])
+    # In version 12 the new room's id, which the tombstone has, is a hash of its create event.
+    assert (last["type"] == "m.room.tombstone") == (new_version != "12")
     closed = await alice.state(old, "m.room.power_levels")
     assert closed["events_default"] >= 50
     assert closed["invite"] >= 50
@@ -146,3 +150,21 @@ async def test_bad_upgrades_are_refused(server: RunningServer) -> None:
     assert "m.room.tombstone" not in {
         event["type"] for event in await alice.get(f"/rooms/{room_id}/state")
     }
+
+
+async def test_an_upgrade_that_fails_leaves_the_old_room_open(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await server.user("alice")
+    old = await alice.create_room(room_version="9")
+    broken = {"users": {"nobody": 1}}
+    monkeypatch.setattr(upgrades, "_power_levels", lambda *_: broken)
+    path = f"/rooms/{quote(old)}/upgrade"
+    assert (await refusal(alice.post(path, {"new_version": "10"}))).status == 403
+    assert (await refusal(alice.state(old, "m.room.tombstone"))).status == 404
+    await alice.send(old, "still open")
+    assert bodies(timeline(await alice.sync(), old)) == ["still open"]
+    assert (await alice.get("/joined_rooms"))["joined_rooms"] == [old]
+    monkeypatch.undo()
+    new = await upgrade(alice, old, "10")
+    assert (await alice.state(old, "m.room.tombstone"))["replacement_room"] == new

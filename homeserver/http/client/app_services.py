@@ -48,7 +48,9 @@ async def unlist_from_network(call: Call, network_id: str, room_id: str) -> Json
     return await _set_visibility(call, network_id, room_id, "private")
 
 
-@endpoints.get("/thirdparty/protocols", auth=Auth.USER)
+@endpoints.get(
+    "/thirdparty/protocols", auth=Auth.USER, unstable=("/unstable/thirdparty/protocols",)
+)
 async def get_protocols(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv3thirdpartyprotocols"""
     return await call.parts.app_services.questions.protocols()

@@ -52,7 +52,7 @@ async def claim_keys(call: Call, body: ClaimBody) -> JsonObject:
     return await call.parts.encryption.one_time_keys.claim(body.one_time_keys, body.timeout)
 
 
-@endpoints.get("/keys/changes", auth=Auth.USER)
+@endpoints.get("/keys/changes", auth=Auth.USER, unstable=("/unstable/keys/changes",))
 async def key_changes(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv3keyschanges"""
     since = sync_token(call.required_query("from")).position

@@ -48,7 +48,11 @@ async def delete_room_alias(call: Call, room_alias: str) -> JsonObject:
     return {}
 
 
-@endpoints.get("/rooms/{room_id}/aliases", auth=Auth.USER)
+@endpoints.get(
+    "/rooms/{room_id}/aliases",
+    auth=Auth.USER,
+    unstable=("/unstable/org.matrix.msc2432/rooms/{room_id}/aliases",),
+)
 async def get_local_aliases(call: Call, room_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3roomsroomidaliases"""
     return {"aliases": await call.parts.directories.own.aliases_of(call.requester, room_id)}

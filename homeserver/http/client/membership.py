@@ -28,7 +28,7 @@ endpoints = Endpoints()
 NOT_SAID = ("third_party_signed", "membership", "join_authorised_via_users_server", "reason")
 
 
-@endpoints.get("/joined_rooms", auth=Auth.USER)
+@endpoints.get("/joined_rooms", auth=Auth.USER, unstable=("/unstable/joined_rooms",))
 async def joined_rooms(call: Call) -> JsonObject:
     """client-server-api#get_matrixclientv3joined_rooms"""
     user = await call.parts.stream.users.get(call.requester.user_id)

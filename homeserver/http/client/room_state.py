@@ -49,7 +49,11 @@ async def members(call: Call, room_id: str) -> bytes:
     return await call.parts.room_state.members(call.requester, room_id, request)
 
 
-@endpoints.get("/rooms/{room_id}/joined_members", auth=Auth.USER)
+@endpoints.get(
+    "/rooms/{room_id}/joined_members",
+    auth=Auth.USER,
+    unstable=("/unstable/rooms/{room_id}/joined_members",),
+)
 async def joined_members(call: Call, room_id: str) -> JsonObject:
     """client-server-api#get_matrixclientv3roomsroomidjoined_members"""
     return await call.parts.room_state.joined_members(call.requester, room_id)
