@@ -20,6 +20,9 @@ from homeserver.stream.stored_event import StoredEvent
 
 DEVICES = 5000
 SENDS_PER_DEVICE = 1000
+SENDS = 200_000
+"""Of all devices together, a quarter of a kilobyte each; looked at after so many sends:"""
+LOOK_EVERY = 1000
 DIGEST = 12
 """So many characters of a remembered key stand for the endpoint."""
 
@@ -35,6 +38,7 @@ class SentTransactions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._devices: OrderedDict[tuple[str, str], Sent] = OrderedDict()
+        self._sends = 0
 
     async def once(
         self,
@@ -67,7 +71,17 @@ class SentTransactions:
         sent[key] = stored.event_id
         if len(sent) > SENDS_PER_DEVICE:
             sent.popitem(last=False)
+        self._sends += 1
+        if self._sends % LOOK_EVERY == 0:
+            self._forget_idle()
         return stored.event_id
+
+    def _forget_idle(self) -> None:
+        """Let go of the devices that sent nothing for longest; they are read again if they do."""
+        excess = sum(map(len, self._devices.values())) - SENDS
+        while excess > 0 and len(self._devices) > 1:
+            _, sent = self._devices.popitem(last=False)
+            excess -= len(sent)
 
     def fail(self, changes: Sequence[Change]) -> None:
         """A commit failed and may yet have been carried out: read these devices again."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from yarl import URL
 
+from homeserver.stream import transactions
 from tests.support.server import RunningServer
 
 
@@ -86,3 +88,19 @@ async def test_the_old_way_of_sending_takes_a_transaction_id_too(server: Running
         for way in (path, f"{path}/1", f"{path}/1")
     ]
     assert len(set(sent)) == 3
+
+
+async def test_a_device_whose_sends_were_let_go_still_repeats_them(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "SENDS", 3)
+    monkeypatch.setattr(transactions, "LOOK_EVERY", 1)
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    sent = [await alice.send(room_id, "hello", txn_id=f"t{n}") for n in range(3)]
+    await bob.send(room_id, "hello", txn_id="t0")
+    assert server.app is not None
+    assert list(server.app.stream.transactions._devices) == [(bob.user_id, bob.device_id)]
+    again = [await alice.send(room_id, "hello", txn_id=f"t{n}") for n in range(3)]
+    assert again == sent
