@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
-from tests.support.client import Client, Refused, refusal
+from tests.support.client import DEADLINE, Client, Refused, refusal
 from tests.support.server import RunningServer
 
 PATH = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
@@ -92,6 +92,30 @@ async def test_a_long_poll_that_was_broken_off_leaves_no_trace(server: RunningSe
     assert (answer["pos"], answer["rooms"]) == (pos, {})
     room = (await slide(alice, opened, pos=newer["pos"], timeout="10000"))["rooms"][rooms[0]]
     assert [e["event_id"] for e in room["timeline"]] == [event_id]
+
+
+async def test_a_step_of_a_verification_ends_the_poll_for_keys_once_it_is_read(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await bob.create_room(preset="public_chat")
+    await alice.join(room_id)
+    rooms = lists() | {"conn_id": "rooms"}
+    keys = {"conn_id": "keys", "extensions": {"e2ee": {"enabled": True}}}
+    at = (await slide(alice, rooms))["pos"]
+    pos = (await slide(alice, keys))["pos"]
+    pos = (await slide(alice, keys, pos=pos))["pos"]
+
+    waiting = asyncio.create_task(slide(alice, keys, pos=pos, timeout="60000"))
+    await alice.send(room_id, {"ciphertext": "mine"}, "m.room.encrypted")
+    at = (await slide(alice, rooms, pos=at))["pos"]
+    await bob.send(room_id, {"ciphertext": "perhaps a step"}, "m.room.encrypted")
+    at = (await slide(alice, rooms, pos=at))["pos"]
+    assert not waiting.done()
+    await slide(alice, rooms, pos=at)  # who comes back has read it
+
+    async with asyncio.timeout(DEADLINE):
+        assert "e2ee" in (await waiting)["extensions"]
 
 
 async def test_an_unknown_position_is_refused(server: RunningServer) -> None:

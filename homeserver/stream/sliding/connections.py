@@ -52,6 +52,8 @@ class Told(Struct, frozen=True):
     """The rooms that were in a window or subscribed to."""
     body: SlidingSyncBody | None = None
     """What was asked for."""
+    holds_step: bool = False
+    """It may have told of a step of a verification."""
 
     @property
     def pos(self) -> str:

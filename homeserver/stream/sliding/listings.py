@@ -35,7 +35,7 @@ class Listings:
     """The listings of at most `capacity` users."""
 
     def __init__(self, rooms: LiveRooms, listed: ListedRooms, *, capacity: int) -> None:
-        self._rooms = rooms
+        self.rooms = rooms
         self._listed = listed
         self._capacity = capacity
         self._listings: OrderedDict[str, Listing] = OrderedDict()
@@ -47,7 +47,7 @@ class Listings:
             listing is None
             or listing.last_membership != user.last_membership
             or listing.wanted != wanted
-            or listing.position < self._rooms.changed_floor
+            or listing.position < self.rooms.changed_floor
         ):
             return await self._make(user, wanted, position)
         self._listings.move_to_end(user.user_id)
@@ -66,7 +66,7 @@ class Listings:
         return listing
 
     async def _follow(self, listing: Listing, user: LiveUser, position: int) -> None:
-        changed = [r for r, _ in self._rooms.changed_since(listing.position) if r in listing.by_id]
+        changed = [r for r, _ in self.rooms.changed_since(listing.position) if r in listing.by_id]
         if changed:
             rows = [user.rooms[room_id] for room_id in changed]
             facts = await self._listed.get_many([row.room_number for row in rows])
@@ -78,12 +78,12 @@ class Listings:
     async def children(self, user: LiveUser, spaces: Iterable[str]) -> dict[str, frozenset[str]]:
         """The rooms in those of these spaces that the user is in."""
         joined = user.joined_rooms()
-        live = await self._rooms.get_many([space for space in spaces if space in joined])
+        live = await self.rooms.get_many([space for space in spaces if space in joined])
         children = {
             room_id: [event_id for key, event_id in room.state.items() if key[0] == CHILD]
             for room_id, room in live.items()
         }
-        events = await self._rooms.get_events(chain.from_iterable(children.values()))
+        events = await self.rooms.get_events(chain.from_iterable(children.values()))
         return {
             space: frozenset(
                 event.state_key

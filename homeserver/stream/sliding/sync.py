@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -23,6 +23,7 @@ from homeserver.stream.sliding.lists import (
 )
 from homeserver.stream.sliding.request import Extensions, SlidingSyncBody
 from homeserver.stream.sliding.rooms import Asked, SlidingRooms
+from homeserver.stream.sliding.verification import Verifications
 from homeserver.stream.sync import long_poll
 from homeserver.stream.sync_request import SyncRequest, encode, json_object
 from homeserver.stream.writer import StreamWriter
@@ -70,11 +71,14 @@ class SlidingSync:
         self._writer = writer
         self._sliding_rooms = sliding_rooms
         self.connections = Connections(CONNECTIONS)
+        self._verifications = Verifications(listings.rooms, notifier, CONNECTIONS)
         self.extensions: list[FurtherExtension] = []
 
     async def answer(self, caller: Caller, body: SlidingSyncBody, patience: float) -> bytes:
         """The response's JSON; waits up to `patience` seconds for news. Raises UnknownPos."""
         turn = self.connections.begin(_key(caller, body), caller.pos)
+        if turn.told.holds_step:
+            self._verifications.was_read(_device(caller), turn.told.position)
         if turn.told.position == 0:
             patience = 0
         deadline = asyncio.get_running_loop().time() + patience
@@ -99,7 +103,8 @@ class SlidingSync:
         told = turn.told
         # The same question as before: only what happened since can be new.
         asked_before = told.body == body
-        if asked_before and not always and not self._may_have_news(caller, told):
+        owed = body.extensions.e2ee.enabled and self._verifications.is_owed(_device(caller))
+        if asked_before and not (always or owed or self._may_have_news(caller, told)):
             return None
         user = await self._users.get(caller.user_id)
         request = SyncRequest(
@@ -119,7 +124,7 @@ class SlidingSync:
         )
         scope = Scope(request, user, told, joined, lists, body.room_subscriptions)
         parts = await self._extension_parts(scope, body.extensions, upto)
-        if not (always or encoded or any(part.news for part in parts)):
+        if not (always or owed or encoded or any(part.news for part in parts)):
             return None
         if self.connections.is_over(turn):
             return _nothing_for(turn)
@@ -129,9 +134,19 @@ class SlidingSync:
             rooms=told.rooms.update(told_rooms) if told_rooms else told.rooms,
             shown=frozenset(shown),
             body=body,
+            holds_step=self._holds_step(caller, body, told, encoded),
         )
+        if owed:
+            self._verifications.answered(_device(caller))
         self.connections.tell(turn, after)
         return _response(after.pos, body, lists, encoded, parts)
+
+    def _holds_step(
+        self, caller: Caller, body: SlidingSyncBody, told: Told, room_ids: Iterable[str]
+    ) -> bool:
+        if body.extensions.e2ee.enabled:
+            return False  # it has no other connection for encryption
+        return self._verifications.told_with(caller.user_id, told.position, room_ids)
 
     def _may_have_news(self, caller: Caller, told: Told) -> bool:
         return self._notifier.may_have_news(caller.user_id, told.position)
@@ -177,6 +192,10 @@ def _nothing_for(turn: Turn) -> bytes:
     if turn.told.number == 0:
         raise UnknownPos("A newer request has started this connection again")
     return _response(turn.told.pos, SlidingSyncBody(), {}, {}, ())
+
+
+def _device(caller: Caller) -> tuple[str, str | None]:
+    return (caller.user_id, caller.device_id)
 
 
 def _key(caller: Caller, body: SlidingSyncBody) -> ConnectionKey:
