@@ -214,7 +214,7 @@ def _parts(
         reports=Reports(database, stream.reading, config.server_name, now_ms),
         delayed_events=delayed_events,
         relations=Relations(stream.reading, stream.ignored_users),
-        old_sync=OldSync(database, stream),
+        old_sync=OldSync(database, stream, now_ms),
         room_state=RoomState(stream.reading, stream.whole_rooms),
         federation=cores.federation,
         rooms=Rooms(config, database, stream, directories.aliases, now_ms),

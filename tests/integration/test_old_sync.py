@@ -37,6 +37,7 @@ async def test_the_initial_sync_tells_all_rooms(server: RunningServer) -> None:
     assert {"type": "org.example", "content": {"a": 1}} in answer["account_data"]
     archived = await bob.get("/initialSync", archived="true")
     assert {room["room_id"]: room["membership"] for room in archived["rooms"]}[left] == "leave"
+    assert answer["receipts"] == []
     later = await alice.send(room_id, "later")
     chunk = (await stream(bob, answer["end"]))["chunk"]
     assert [event["event_id"] for event in chunk] == [later]
@@ -54,6 +55,7 @@ async def test_a_room_can_be_peeked_into(server: RunningServer) -> None:
     snapshot = await eve.get(f"/rooms/{room_id}/initialSync")
     assert bodies(snapshot["messages"]["chunk"]) == ["hello"]
     assert snapshot["state"]
+    assert (snapshot["presence"], snapshot["receipts"]) == ([], [])
     waiting = asyncio.create_task(
         stream(eve, snapshot["messages"]["end"], room_id=room_id, timeout="10000")
     )
@@ -111,3 +113,23 @@ async def test_bad_tokens_are_refused(server: RunningServer) -> None:
         with pytest.raises(Refused) as refused:
             await stream(alice, token)
         assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
+
+
+async def test_the_initial_sync_tells_receipts_and_who_is_there(server: RunningServer) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    hello = await alice.send(room_id, "hello")
+    await bob.post(f"/rooms/{room_id}/receipt/m.read/{hello}", {})
+    await bob.put(f"/presence/{bob.user_id}/status", {"presence": "online", "status_msg": "hi"})
+
+    snapshot = await alice.get(f"/rooms/{room_id}/initialSync")
+    (receipt,) = snapshot["receipts"]
+    assert (receipt["type"], receipt["room_id"]) == ("m.receipt", room_id)
+    assert bob.user_id in receipt["content"][hello]["m.read"]
+    assert (await alice.get("/initialSync"))["receipts"] == [receipt]
+    told = {event["content"]["user_id"]: event["content"] for event in snapshot["presence"]}
+    assert told[bob.user_id]["status_msg"] == "hi"
+    await alice.leave(room_id)
+    departed = await alice.get(f"/rooms/{room_id}/initialSync")
+    assert (departed["membership"], departed["presence"], departed["receipts"]) == ("leave", [], [])
