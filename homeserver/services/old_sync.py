@@ -53,7 +53,7 @@ class OldSync:
         is_joined = reader.is_joined
         receipts = await self._receipts(requester.user_id, [room_id] if is_joined else [])
         more = [
-            (b'"presence"', _array(self._presence(room_id) if is_joined else ())),
+            (b'"presence"', _array(self._presence([room_id]) if is_joined else ())),
             (b'"receipts"', _array(receipts)),
         ]
         return await self._snapshot(reader, limit, position, ours, more)
@@ -77,7 +77,7 @@ class OldSync:
         return json_object(
             [
                 (b'"end"', b'"s%d"' % position),
-                (b'"presence"', b"[]"),
+                (b'"presence"', _array(self._presence(user.joined_rooms(), user.user_id))),
                 (b'"rooms"', _array(rooms)),
                 (b'"account_data"', _array(_account_data(r for r in rows if not r.room_id))),
                 (
@@ -98,17 +98,21 @@ class OldSync:
                 found.append(_in_room(room_id, receipt_event(receipts)))
         return found
 
-    def _presence(self, room_id: str) -> list[bytes]:
-        now = self._now()
+    def _presence(self, room_ids: Iterable[str], own_id: str | None = None) -> list[bytes]:
+        """Who is there, and one's own presence anyway. `user_id` is of the oldest form."""
+        now, presence = self._now(), self._stream.presence
+        found = {person.user_id: person for person in presence.in_rooms(room_ids)}
+        if own_id is not None and presence.enabled:
+            found.setdefault(own_id, presence.of(own_id))
         return [
             encode(
                 {
                     "type": "m.presence",
-                    "sender": found.user_id,
-                    "content": {**found.content(now), "user_id": found.user_id},
+                    "sender": person.user_id,
+                    "content": {**person.content(now), "user_id": person.user_id},
                 }
             )
-            for found in self._stream.presence.in_rooms([room_id])
+            for person in found.values()
         ]
 
     async def _open(self, requester: Requester, room_id: str) -> Reader | None:

@@ -130,6 +130,8 @@ async def test_the_initial_sync_tells_receipts_and_who_is_there(server: RunningS
     assert (await alice.get("/initialSync"))["receipts"] == [receipt]
     told = {event["content"]["user_id"]: event["content"] for event in snapshot["presence"]}
     assert told[bob.user_id]["status_msg"] == "hi"
+    everything = (await alice.get("/initialSync"))["presence"]
+    assert {event["sender"] for event in everything} == {alice.user_id, bob.user_id}
     await alice.leave(room_id)
     departed = await alice.get(f"/rooms/{room_id}/initialSync")
     assert (departed["membership"], departed["presence"], departed["receipts"]) == ("leave", [], [])
