@@ -96,6 +96,10 @@ class Registration:
         user_id = self.user_id_of(_random_name() if username is None else username)
         if self._is_exclusive(user_id):
             raise Exclusive("This username is reserved by an application service")
+        # "Exclusive user and alias namespaces should begin with an underscore after the sigil to
+        # avoid collisions with other users": so others don't.
+        if user_id.startswith("@_"):
+            raise InvalidUsername("A username can't begin with _: bridges' users do")
         return user_id
 
     def user_id_of(self, username: str) -> str:
