@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from homeserver.json_types import JsonObject
+from homeserver.stream.sections import timeline as timeline_section
 from homeserver.stream.sections.windows import WINDOWS_PER_ROOM
 from tests.support.client import Client, Refused, timeline
 from tests.support.server import RunningServer
@@ -334,6 +335,27 @@ async def test_state_that_a_filter_hides_from_the_timeline_is_in_state(
         topics = [e["content"]["topic"] for e in room["state"]["events"] if e["type"] == TOPIC]
         assert [e["event_id"] for e in room["timeline"]["events"]] == [first, last]
         assert topics == ["between"]
+
+
+async def test_state_is_told_where_a_filter_finds_nothing_in_a_busy_room(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline_section, "DATABASE_PAGES", 1)
+    room_id, (alice, bob) = await room_of(server, 2)
+    since = (await bob.sync())["next_batch"]
+    for number in range(60):
+        await alice.send(room_id, {"number": number}, "org.example")
+        if number == 40:
+            await alice.set_state(room_id, TOPIC, {"topic": "lately"})
+    assert server.app is not None
+    server.app.stream.rooms.drop(room_id)  # it is loaded anew, without most of these
+    texts = json.dumps({"room": {"timeline": {"types": ["m.room.message"]}}})
+
+    for query in ({"since": since}, {"since": ""}):
+        room = await joined(bob, room_id, filter=texts, **query)
+        assert room["timeline"]["events"] == []
+        topics = [e["content"]["topic"] for e in room["state"]["events"] if e["type"] == TOPIC]
+        assert topics == ["lately"]
 
 
 async def test_state_from_a_time_that_one_may_not_see_is_in_state(server: RunningServer) -> None:

@@ -46,10 +46,11 @@ class StateHistory:
         """The state to show: at the timeline's start, or (`after`) at its end.
 
         From scratch it is the whole state; else what changed since `window.after`. A state event
-        that the timeline leaves out is told here: clients would never learn of it.
+        that the timeline leaves out is told here: clients would never learn of it. (Of a busy room
+        it may leave out everything that was looked at, and begin all the same before the end.)
         """
         shown = await self._at_edge(timeline, after=after)
-        if timeline.has_holes and timeline.events and not after:
+        if timeline.has_holes and timeline.start <= timeline.window.upto and not after:
             shown |= await self._left_out(timeline)
         return shown
 
