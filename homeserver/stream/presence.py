@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from homeserver.clock import Clock
@@ -35,6 +35,8 @@ OFFLINE_MS = 30_000
 """So long after their last sync ended they are "offline"."""
 REMOTE_MS = 30 * 60_000
 """A remote user of whom so long nothing was told is offline: servers tell anew before that."""
+OPEN = 2**63
+"""Later than any time: as long as a sync is open."""
 SWEEP_SECONDS = 5.0
 STORE_SECONDS = 60.0
 
@@ -42,27 +44,52 @@ log = structlog.get_logger(__name__)
 
 
 class _Syncing(Struct):
-    """How many syncs of a user are open, and when the last one ended."""
+    """How many syncs of a user are open, and when the last one ended.
+
+    `online`: the devices whose syncs say that the user is there, and until when that counts.
+    """
 
     open: int = 0
     ended_ts: int = 0
+    online: dict[str | None, int] = field(default_factory=dict)
+
+    def says(self, device_id: str | None, state: State | None, now: int) -> bool:
+        """Take down what a device says; whether it counts.
+
+        Who is there with one device isn't away because they left another. (If each of the two had
+        its way with each sync, everybody who shares a room would be woken by each, and if these
+        have two devices as well they would wake one another for ever.)
+        """
+        if state is not None:
+            others = self.online.items()
+            self.online = {d: until for d, until in others if d != device_id and until > now}
+        if state == "online":
+            self.online[device_id] = now + OFFLINE_MS
+        return state != "unavailable" or not self.online
 
 
 class _Visit:
     """One open sync: a class, since each request enters one and a generator costs more."""
 
-    __slots__ = ("_now", "_syncing")
+    __slots__ = ("_device_id", "_now", "_syncing")
 
-    def __init__(self, syncing: _Syncing, now: Clock) -> None:
+    def __init__(self, syncing: _Syncing, device_id: str | None, now: Clock) -> None:
         self._syncing = syncing
+        self._device_id = device_id
         self._now = now
 
     def __enter__(self) -> None:
         self._syncing.open += 1
+        self._counts_until(OPEN)
 
     def __exit__(self, *_: object) -> None:
         self._syncing.open -= 1
         self._syncing.ended_ts = self._now()
+        self._counts_until(self._syncing.ended_ts + OFFLINE_MS)
+
+    def _counts_until(self, until: int) -> None:
+        if self._device_id in self._syncing.online:
+            self._syncing.online[self._device_id] = until
 
 
 _UNSEEN = nullcontext()
@@ -126,15 +153,19 @@ class Presence:
         """The local users who aren't offline."""
         return [known for known in map(self.of, self._syncing) if known.state != "offline"]
 
-    def syncing(self, user_id: str, state: State | None) -> AbstractContextManager[None]:
+    def syncing(
+        self, user_id: str, device_id: str | None, state: State | None
+    ) -> AbstractContextManager[None]:
         """While a user's client waits for news, it wants them to be seen in this state.
 
         None: it says nothing, and they are seen.
         """
         if not self.enabled or state == "offline":
             return _UNSEEN
-        self._seen(self.of(user_id), state)
-        return _Visit(self._syncing.setdefault(user_id, _Syncing()), self._now)
+        syncing = self._syncing.setdefault(user_id, _Syncing())
+        counts = syncing.says(device_id, state, self._now())
+        self._seen(self.of(user_id), state if counts else None)
+        return _Visit(syncing, device_id, self._now)
 
     def _seen(self, known: UserPresence, state: State | None) -> None:
         """A sync doesn't wake somebody who is away, unless it says that it does."""
@@ -213,10 +244,13 @@ class Presence:
                     self._publish(replace(known, state="offline"))
             elif known.state == "online" and now - self._active.get(user_id, now) > IDLE_MS:
                 self._publish(replace(known, state="unavailable"))
+        gone: dict[str, list[UserPresence]] = {}
         while self._told and now - next(iter(self._told.values())) > REMOTE_MS:
             user_id, _ = self._told.popitem(last=False)
-            gone = replace(self.of(user_id), state="offline")
-            self.set_remote(server_name_of(user_id), [gone])
+            of_server = gone.setdefault(server_name_of(user_id), [])
+            of_server.append(replace(self.of(user_id), state="offline"))
+        for server_name, users in gone.items():
+            self.set_remote(server_name, users)
 
     async def flush(self) -> None:
         """Store what changed since the last time."""

@@ -146,3 +146,18 @@ async def test_who_is_away_is_back_with_a_sync_that_says_so(server: RunningServe
 
     content = await alice.sync_until(lambda a: presence_of(a, bob.user_id))
     assert content["presence"] == "online"
+
+
+async def test_who_is_there_with_one_device_is_not_away_with_another(
+    server: RunningServer,
+) -> None:
+    alice, bob, _ = await two_in_a_room(server)
+    left_at_home = await bob.another_device()
+    path = f"/presence/{quote(bob.user_id)}/status"
+
+    await bob.sync(set_presence="online")
+    await left_at_home.sync(set_presence="unavailable")
+    assert (await alice.get(path))["presence"] == "online"
+
+    await bob.sync(set_presence="unavailable")
+    assert (await alice.get(path))["presence"] == "unavailable"

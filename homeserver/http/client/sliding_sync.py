@@ -33,5 +33,5 @@ async def sliding_sync(call: Call, body: SlidingSyncBody) -> bytes:
     )
     timeout = call.query_int("timeout", 0, maximum=MAX_TIMEOUT_MS)
     stream = call.parts.stream
-    with stream.presence.syncing(requester.user_id, body.set_presence):
+    with stream.presence.syncing(caller.user_id, caller.device_id, body.set_presence):
         return await stream.sliding_sync.answer(caller, body, timeout / 1000)

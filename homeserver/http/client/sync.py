@@ -38,7 +38,8 @@ async def sync(call: Call) -> bytes:
         state_after=_state_after(call),
     )
     timeout = call.query_int("timeout", 0, maximum=MAX_TIMEOUT_MS)
-    with call.parts.stream.presence.syncing(requester.user_id, _seen_as(call)):
+    presence = call.parts.stream.presence
+    with presence.syncing(requester.user_id, requester.device_id, _seen_as(call)):
         return await call.parts.stream.sync.answer(request, timeout / 1000)
 
 
