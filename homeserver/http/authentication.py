@@ -58,6 +58,12 @@ def bearer_token(request: BaseRequest, query_tokens: bool) -> str | None:
     return request.query.get("access_token") if query_tokens else None
 
 
+def _is_signed(request: BaseRequest) -> bool:
+    """Whether another server asks, as those from before v1.11 do at the old paths of media: they
+    sign all their requests, and are nobody there."""
+    return request.headers.get("Authorization", "")[:9].lower() == "x-matrix "
+
+
 class Authentication:
     """Turns the credentials of a request into a requester, and holds them against the route."""
 
@@ -79,6 +85,8 @@ class Authentication:
         Raises `MissingToken`, `UnknownToken`, `UserLocked`, and `Forbidden`, `UserSuspended`,
         `Unrecognized` or `GuestAccessForbidden` if the route isn't for them.
         """
+        if declaration.auth is Auth.OPTIONAL and _is_signed(call.request):
+            return None
         token = bearer_token(call.request, self._query_tokens)
         if token is None:
             if declaration.auth is Auth.OPTIONAL:

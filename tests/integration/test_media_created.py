@@ -125,6 +125,13 @@ async def test_the_old_paths_can_be_open(start_server: StartServer) -> None:
     assert (await download(nobody, mxc)).status == 401
 
 
+async def test_servers_from_before_may_sign_what_they_ask_for(start_server: StartServer) -> None:
+    server = await start_server(media={"unauthenticated_paths": "open"})
+    mxc = await upload(await server.user(), b"a file")
+    signed = {"Authorization": 'X-Matrix origin="a.test",key="ed25519:1",sig="c2ln"'}
+    assert (await download(server.anonymous(), mxc, old=True, headers=signed)).status == 200
+
+
 async def test_who_logs_in_may_use_the_old_paths(server: RunningServer) -> None:
     alice, nobody = await server.user(), server.anonymous()
     mxc = await upload(alice, picture(100, 100))

@@ -295,6 +295,15 @@ async def test_a_refresh_token_is_bound_to_its_client_and_to_its_api(oauth: Runn
     assert (await client.refresh(tokens["refresh_token"]))[0] == 200
 
 
+async def test_who_asks_too_often_is_not_told_to_log_out(start_server: StartServer) -> None:
+    limits = {"enabled": True, "default": {"per_second": 0.001, "burst": 3}}
+    client = OAuthClient(await start_server(**OPTIONS, rate_limits=limits))
+    await client.register()
+    statuses = [(await client.refresh("unknown"))[0] for _ in range(3)]
+    # A status of 4xx means to the client that its session is over.
+    assert statuses == [400, 400, 503]
+
+
 async def test_an_expired_token_is_a_soft_logout(start_server: StartServer) -> None:
     oauth = await start_server(**OPTIONS, sessions={"access_token_lifetime": 1})
     await oauth.user("alice")

@@ -5,6 +5,7 @@ client-server-api#oauth-20-api
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import pytest
@@ -54,6 +55,18 @@ async def test_pages_are_in_no_frame_no_cache_and_have_no_script(
     for attribute in ("HttpOnly", "SameSite=Lax", "Secure", "Path=/"):
         assert attribute in cookie
     assert cookie.startswith("__Host-")
+
+
+async def test_a_cookie_that_is_none_of_ours_is_replaced(oauth: RunningServer) -> None:
+    host, port = oauth.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /_matrix/oauth2/account HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
+    writer.write(b"Cookie: __Host-sign_in=\xff\r\n\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"Set-Cookie: __Host-sign_in=" in answer
 
 
 async def test_what_a_client_says_of_itself_is_text(oauth: RunningServer) -> None:

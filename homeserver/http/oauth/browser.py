@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
@@ -29,6 +30,7 @@ from homeserver.store.accounts import Account
 
 MAX_FORM_BYTES = 20_000
 CHECK = "form_check"
+_COOKIE = re.compile(r"[0-9A-Za-z_-]{43}")
 
 PageHandler = Callable[[Call], Awaitable[Response]]
 
@@ -76,7 +78,7 @@ async def browser_of(call: Call) -> Browser:
     """Who asks. Raises `Unrecognized` if there are no such pages here."""
     oauth = offered(call)
     cookie = call.request.cookies.get(_cookie_name(oauth))
-    if not cookie:
+    if cookie is None or _COOKIE.fullmatch(cookie) is None:
         return Browser(oauth, new_cookie(), None)
     return Browser(oauth, cookie, await oauth.browsers.account(cookie))
 

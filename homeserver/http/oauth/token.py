@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from homeserver.errors import InvalidParam, OAuthError, UnknownToken
+from homeserver.errors import InvalidParam, LimitExceeded, OAuthError, Unavailable, UnknownToken
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
 from homeserver.http.oauth.browser import read_parameters
 from homeserver.http.oauth.paths import PREFIX, offered
+from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.protocol.oauth.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
 from homeserver.services.oauth.clients import Client
@@ -22,10 +23,16 @@ from homeserver.services.sessions import Credentials, Login, OAuthGrant
 endpoints = Endpoints(prefix=PREFIX, versions=())
 
 
-@endpoints.post("/token", auth=Auth.NONE)
+@endpoints.post("/token", auth=Auth.NONE, limit=Limit.NONE)
 async def token(call: Call) -> JsonObject:
     """client-server-api#authorisation-code-flow"""
     clients = offered(call).clients
+    try:
+        call.parts.rate_limits.take(Limit.DEFAULT, call.address)
+    except LimitExceeded as error:
+        # "If the refresh fails due to a `4xx` HTTP status code from the server, the client should
+        # consider the session logged out": 429 too.
+        raise Unavailable(error.message, headers=error.headers) from None
     sent = await read_parameters(call)
     grant_type = sent.get("grant_type")
     if grant_type is None:
