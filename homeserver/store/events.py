@@ -321,16 +321,21 @@ async def sent_by_device(
 ) -> list[tuple[str, str]]:
     """What a device has sent, (transaction id, event id), the newest last.
 
-    As far as it is among the newest `limit` events that the user sent with transaction ids.
+    As far as it is among the newest `limit` events that the user sent with transaction ids, and
+    not by a device of the same name that was logged out. (Application services may date events
+    back, and log nobody out.)
     """
     records = await connection.fetch(
         """
         SELECT transaction_id, event_id FROM (
-            SELECT number, device_id, transaction_id, event_id FROM events
+            SELECT number, device_id, transaction_id, event_id, origin_server_ts FROM events
             WHERE sender = $1 AND device_id IS NOT NULL
             ORDER BY number DESC LIMIT $3
         ) AS newest
-        WHERE device_id = $2 ORDER BY number
+        WHERE device_id = $2 AND origin_server_ts >= coalesce((
+            SELECT d.created_at FROM devices d JOIN accounts a USING (user_id)
+            WHERE d.user_id = $1 AND d.device_id = $2 AND a.app_service IS NULL), 0)
+        ORDER BY number
         """,
         user_id,
         device_id,

@@ -134,7 +134,8 @@ def build(database: Database, caches: Caches, signer: Signer, defaults: Defaults
     of_threads = thread_subscriptions_extension(database)
     extensions = [to_device_extension(inboxes), e2ee_extension(key_sections), of_threads]
     of_users = (push_rules, ignored_users, invites, inboxes, key_counts)
-    for applying in (device_list_log, rooms, users, listed, *of_users, presence, push_evaluator):
+    applied = (device_list_log, rooms, users, listed, *of_users, presence, push_evaluator)
+    for applying in (*applied, transactions):
         writer.on_apply(applying.apply)
     writer.on_publish(notifier.published)
     writer.on_publish(presence.published)

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from homeserver.protocol.client_events import delay_id, transaction_id
 from homeserver.store import events as event_store
 from homeserver.store.database import Database
-from homeserver.stream.changes import Change, EventChange
+from homeserver.stream.changes import Change, DeviceListChange, EventChange
 from homeserver.stream.drafts import Transaction
 from homeserver.stream.stored_event import StoredEvent
 
@@ -82,6 +82,13 @@ class SentTransactions:
         while excess > 0 and len(self._devices) > 1:
             _, sent = self._devices.popitem(last=False)
             excess -= len(sent)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take in a committed batch (called by the writer): who logs in again as a device that was
+        logged out may begin to count anew."""
+        for change in changes:
+            if type(change) is DeviceListChange and change.is_deleted:
+                self._devices.pop((change.user_id, change.device_id), None)
 
     def fail(self, changes: Sequence[Change]) -> None:
         """A commit failed and may yet have been carried out: read these devices again."""

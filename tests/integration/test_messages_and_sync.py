@@ -104,3 +104,19 @@ async def test_a_device_whose_sends_were_let_go_still_repeats_them(
     assert list(server.app.stream.transactions._devices) == [(bob.user_id, bob.device_id)]
     again = [await alice.send(room_id, "hello", txn_id=f"t{n}") for n in range(3)]
     assert again == sent
+
+
+async def test_a_device_that_was_logged_out_leaves_its_name_without_transactions(
+    server: RunningServer,
+) -> None:
+    """Otherwise the first messages of a bot that counts from one would be lost with each login."""
+    alice = await server.user("alice")
+    room_id = await alice.create_room()
+    first = await alice.send(room_id, "hello", txn_id="1")
+    await alice.post("/logout")
+    await alice.login("alice", device_id=alice.device_id)
+    second = await alice.send(room_id, "hello again", txn_id="1")
+    assert first != second
+    assert server.app is not None
+    server.app.stream.transactions._devices.clear()  # as after a restart
+    assert await alice.send(room_id, "hello again", txn_id="1") == second
