@@ -6,6 +6,7 @@ client-server-api#oauth-20-api
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -144,7 +145,9 @@ async def test_nobody_is_sent_to_an_address_that_was_not_registered(oauth: Runni
         assert page.headers["Content-Type"].startswith("text/html")
 
 
-async def test_a_wrong_request_is_told_to_its_client(oauth: RunningServer) -> None:
+async def test_a_wrong_request_leads_back_to_its_client_but_not_by_itself(
+    oauth: RunningServer,
+) -> None:
     client, browser = OAuthClient(oauth), Browser(oauth)
     await client.register()
     device = DEVICE + client.device_id
@@ -163,9 +166,11 @@ async def test_a_wrong_request_is_told_to_its_client(oauth: RunningServer) -> No
         ("invalid_scope", {"scope": f'{API} {DEVICE}a"b'}),
     ):
         page = await browser.open(client.authorization_url(**wrong))
-        assert page.status == 303, wrong
-        assert page.location.startswith(REDIRECT), wrong
-        assert (page.answer["error"], page.answer["state"]) == (error, "the-state"), wrong
+        assert (page.status, page.location) == (400, ""), wrong
+        [back] = page.links
+        assert back.startswith(REDIRECT), wrong
+        answer = dict(parse_qsl(urlsplit(back).fragment or urlsplit(back).query))
+        assert (answer["error"], answer["state"]) == (error, "the-state"), wrong
 
 
 async def test_a_parameter_comes_once(oauth: RunningServer) -> None:

@@ -25,7 +25,15 @@ from homeserver.http.oauth.browser import (
     sent_form,
     shows_errors,
 )
-from homeserver.http.oauth.markup import Html, html, joined, link, page, paragraph
+from homeserver.http.oauth.markup import (
+    Html,
+    html,
+    joined,
+    link,
+    page,
+    paragraph,
+    problem,
+)
 from homeserver.http.oauth.paths import PREFIX, local
 from homeserver.http.oauth.sign_in import register_page, sign_in_page, signed_in
 from homeserver.http.rate_limits import Limit
@@ -95,7 +103,7 @@ async def decide(call: Call) -> Response:
 
 
 async def _authorization(call: Call, oauth: OAuthParts) -> Authorization | Response:
-    """The request, or the redirect that tells the client what is wrong with it.
+    """The request, or the page that leads back to the client, which is told what is wrong with it.
 
     Raises OAuthError if there is nobody whom we may tell.
     """
@@ -107,7 +115,17 @@ async def _authorization(call: Call, oauth: OAuthParts) -> Authorization | Respo
             raise OAuthError("unauthorized_client", "The client did not register for this grant")
         return Authorization(client, answered, authorization_request(parameters))
     except OAuthError as error:
-        return redirect(answered.url(error.body()))
+        return _wrong_request(client, answered, error)
+
+
+def _wrong_request(client: Client, answered: Callback, error: OAuthError) -> Response:
+    """Nobody is sent on who hasn't seen where: anybody may register a client, and would have an
+    open redirector here. "The authorization server MAY inform the user and rely on the user to make
+    the correct decision." (RFC 9700, section 4.11.2)"""
+    target = shown_target(answered.redirect_uri)
+    back = link(answered.url(error.body()), f"Back to {target}, a client of {client.metadata.host}")
+    shown = html("<p>{back}</p>\n", back=back)
+    return page("This did not work", problem(error.message), shown, status=400)
 
 
 def _redirect_uri(parameters: Mapping[str, str], metadata: Metadata) -> str:
