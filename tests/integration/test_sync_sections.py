@@ -435,3 +435,21 @@ async def test_who_was_removed_from_a_room_is_told_so_by_a_first_sync(
     assert answer["rooms"]["leave"].keys() == {banned_from}
     await bob.post(f"/rooms/{quote(banned_from)}/forget")
     assert "rooms" not in await bob.get("/sync")
+
+
+async def test_who_left_and_declined_to_come_back_sees_the_state_of_their_stay(
+    server: RunningServer,
+) -> None:
+    room_id, (alice, bob) = await room_of(server, 2)
+    await alice.set_state(room_id, TOPIC, {"topic": "for bob"})
+    await bob.leave(room_id)
+    await alice.set_state(room_id, TOPIC, {"topic": "not for bob"})
+    await alice.invite(room_id, bob.user_id)
+    await bob.leave(room_id)
+
+    for limit in (1, 50):
+        asked = json.dumps({"room": {"timeline": {"limit": limit}, "include_leave": True}})
+        room = (await bob.get("/sync", filter=asked))["rooms"]["leave"][room_id]
+        told = [*room["state"]["events"], *room["timeline"]["events"]]
+        assert [e["content"]["topic"] for e in told if e["type"] == TOPIC] == ["for bob"]
+        assert room["timeline"]["events"][-1]["content"]["membership"] == "leave"

@@ -10,6 +10,7 @@ from homeserver.protocol.client_events import age, membership, with_unsigned
 from homeserver.protocol.history_visibility import VisibleHistory
 from homeserver.store.account_data import AccountDataRow
 from homeserver.store.database import Database
+from homeserver.store.events import ORDER_STEP
 from homeserver.store.rooms import MembershipRow
 from homeserver.stream.live_rooms import LiveRooms
 from homeserver.stream.sections.account_data import account_data_events
@@ -117,8 +118,9 @@ class LeftRooms:
         data: Sequence[bytes],
     ) -> bytes:
         shown: Shown = {}
-        if not history.sees_nothing:
-            shown = await self._state.shown(timeline, after=request.state_after is not None)
+        seen = _as_seen(timeline, history)
+        if seen is not None:
+            shown = await self._state.shown(seen, after=request.state_after is not None)
         async with self._database.connection() as connection:
             events = await self._rooms.events.get_many(
                 connection, shown.values(), self._rooms.rules_of
@@ -132,6 +134,18 @@ class LeftRooms:
                 (b'"account_data"', events_object(data)),
             ]
         )
+
+
+def _as_seen(timeline: Timeline, history: VisibleHistory) -> Timeline | None:
+    """The timeline up to where the reader sees the room's state: the end of their stay, though
+    they may have been invited again since. None: they see nothing of it."""
+    upto = timeline.window.upto
+    if not history.allows(upto):
+        if history.left_at is None:
+            return None
+        upto = min(upto, history.left_at + ORDER_STEP - 1)
+    window = replace(timeline.window, upto=upto)
+    return replace(timeline, window=window, start=min(timeline.start, upto + 1))
 
 
 def _was_away(history: VisibleHistory, since: int) -> bool:
