@@ -154,10 +154,10 @@ class MailValidation:
             raise ThreepidAuthFailed("The link in the mail was not followed yet")
         return _proof(row)
 
-    async def used(self, proof: Proof) -> None:
-        """It has served."""
+    async def used(self, proof: Proof) -> bool:
+        """It has served. False if it had before: several authentication sessions may know it."""
         async with self._database.connection() as connection:
-            await proof_store.delete(connection, proof.sid)
+            return await proof_store.delete(connection, proof.sid)
 
     async def _open(self, sid: str) -> ProofRow | None:
         async with self._database.connection() as connection:

@@ -71,6 +71,9 @@ async def note_validated(connection: Connection, sid: str, now: int) -> None:
     )
 
 
-async def delete(connection: Connection, sid: str) -> None:
-    """It has served."""
-    await connection.execute("DELETE FROM mail_proofs WHERE sid = $1", sid)
+async def delete(connection: Connection, sid: str) -> bool:
+    """It has served. False if it had before."""
+    deleted = await connection.fetchval(
+        "DELETE FROM mail_proofs WHERE sid = $1 RETURNING true", sid
+    )
+    return deleted is not None

@@ -135,6 +135,29 @@ async def test_a_lost_password_is_replaced(mailing: RunningServer, box: Mailbox)
     await mailing.anonymous().login("alice", "battery")
 
 
+async def test_a_proof_serves_once_however_many_sessions_know_it(
+    mailing: RunningServer, box: Mailbox
+) -> None:
+    await with_address(mailing, box)
+    client = mailing.anonymous()
+    sid = await ask(client, "account/password")
+    await confirm(client, box)
+    sessions = []
+    for _ in range(2):
+        needed = await refusal(client.post("/account/password", {"new_password": "battery"}))
+        sessions.append(needed.body["session"])
+        url = f"{V3}/auth/m.login.email.identity/fallback/web?session={sessions[-1]}"
+        fields = {"sid": sid, "client_secret": "secret"}
+        async with client.http.post(client.url + url, data=fields) as response:
+            assert response.status == 200
+
+    first, second = ({"auth": {"session": session}} for session in sessions)
+    await client.post("/account/password", {"new_password": "battery", **first})
+    again = client.post("/account/password", {"new_password": "staple", **second})
+    assert (await refusal(again)).errcode == "M_THREEPID_AUTH_FAILED"
+    await mailing.anonymous().login("alice", "battery")
+
+
 async def test_what_was_confirmed_for_one_thing_serves_no_other(
     mailing: RunningServer, box: Mailbox
 ) -> None:

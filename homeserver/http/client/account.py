@@ -72,7 +72,8 @@ async def _proven_user(call: Call, results: Mapping[str, Any]) -> str:
         raise ThreepidAuthFailed("This address was not confirmed for a new password")
     if call.maybe_requester is not None and call.maybe_requester.user_id != user_id:
         raise OtherUser("This is another user's address")
-    await call.parts.mail_validation.used(proof)
+    if not await call.parts.mail_validation.used(proof):
+        raise ThreepidAuthFailed("This address was confirmed for another change of the password")
     return user_id
 
 

@@ -120,8 +120,7 @@ async def _authorization(call: Call, oauth: OAuthParts) -> Authorization | Respo
 
 def _wrong_request(client: Client, answered: Callback, error: OAuthError) -> Response:
     """Nobody is sent on who hasn't seen where: anybody may register a client, and would have an
-    open redirector here. "The authorization server MAY inform the user and rely on the user to make
-    the correct decision." (RFC 9700, section 4.11.2)"""
+    open redirector here (RFC 9700, section 4.11.2)."""
     target = shown_target(answered.redirect_uri)
     back = link(answered.url(error.body()), f"Back to {target}, a client of {client.metadata.host}")
     shown = html("<p>{back}</p>\n", back=back)
