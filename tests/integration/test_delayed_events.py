@@ -79,6 +79,14 @@ async def test_the_same_transaction_is_one_delayed_event(server: RunningServer) 
     assert len(await waiting(alice)) == 2
 
 
+async def test_a_transaction_is_one_of_its_room(server: RunningServer) -> None:
+    alice = await server.user("alice")
+    room_ids = [await alice.create_room() for _ in range(2)]
+    for room_id in room_ids:
+        await send_later(alice, room_id, "later", 60_000, "one")
+    assert {event["room_id"] for event in await waiting(alice)} == set(room_ids)
+
+
 async def test_an_event_is_restarted_cancelled_or_sent_at_once(server: RunningServer) -> None:
     alice = await server.user("alice")
     room_id = await alice.create_room()

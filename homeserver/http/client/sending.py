@@ -40,7 +40,8 @@ async def send_message_event(
     endpoint = f"send/{event_type}"
     delay = _delay(call)
     if delay is not None:
-        return await _send_later(call, room_id, draft, delay, key_of(endpoint, txn_id))
+        key = key_of(f"{room_id}/{endpoint}", txn_id)
+        return await _send_later(call, room_id, draft, delay, key)
     return await _send_once(call, room_id, draft, endpoint, txn_id)
 
 
