@@ -393,3 +393,21 @@ async def test_who_is_removed_from_a_room_is_told_only_what_is_new(server: Runni
     assert room["timeline"][-1]["content"]["membership"] == "leave"
     assert room["limited"] is False
     assert "unstable_expanded_timeline" not in room
+
+
+async def test_who_declines_an_invite_is_told_that_and_nothing_of_the_room(
+    server: RunningServer,
+) -> None:
+    alice, bob = await server.user("alice"), await server.user("bob")
+    room_id = await alice.create_room(invite=[bob.user_id])
+    body = lists(required_state=[["*", "*"]])
+    pos = (await slide(bob, body))["pos"]
+    await alice.set_state(room_id, "org.example.secret", {"not": "for bob"})
+    await bob.leave(room_id)
+
+    room = (await slide(bob, body, pos=pos))["rooms"][room_id]
+
+    (own,) = room["required_state"]
+    assert (own["state_key"], own["content"]["membership"]) == (bob.user_id, "leave")
+    assert room["timeline"] == []
+    assert room.keys().isdisjoint({"heroes", "joined_count", "invited_count"})

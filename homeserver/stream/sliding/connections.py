@@ -33,13 +33,15 @@ class UnknownPos(InvalidParam):
 class ToldRoom(Struct, frozen=True):
     """What a connection knows of a room: everything up to the stream position `upto`.
 
-    `members` are those whose member events were sent because of `$LAZY`.
+    `members` are those whose member events were sent because of `$LAZY`. `from_outside`: it was
+    told of an invite or a knock only.
     """
 
     upto: int
     timeline_limit: int
     required_state: frozenset[tuple[str, str]]
     members: frozenset[str] = frozenset()
+    from_outside: bool = False
 
 
 class Told(Struct, frozen=True):

@@ -45,9 +45,16 @@ class RoomPart(SeenWindow):
         return self.told is None
 
     @property
+    def from_outside(self) -> bool:
+        """An invite was declined, or a knock taken back: nothing of the room itself is told."""
+        return self.told is not None and self.told.from_outside
+
+    @property
     def counts_changed(self) -> bool:
         """Have we learned since then how many are in the room?"""
         room = self.room
+        if self.from_outside:
+            return False
         return self.told is not None and self.told.upto < room.complete_from < BEYOND
 
 
@@ -72,7 +79,7 @@ def encode_room(
         members["initial"] = True
     if part.expanded:
         members["unstable_expanded_timeline"] = True
-    touched = {key[0] for key in part.changed}
+    touched = {key[0] for key in part.changed} if not part.from_outside else set()
     if part.initial or not NAMING.isdisjoint(touched):
         members |= _names(part, request.user_id, facts)
     elif MEMBER in touched and facts.name is None:

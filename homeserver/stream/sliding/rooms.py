@@ -98,7 +98,7 @@ class SlidingRooms:
                 continue  # an unwanted invite
             known = asked.told.rooms.get(room_id)
             if known is None or known.upto < row.position:
-                told[room_id] = _knows(row.position, config)
+                told[room_id] = replace(_knows(row.position, config), from_outside=True)
                 encoded[room_id] = encode_invite(
                     row, _invite_facts(row), is_direct=room_id in asked.direct
                 )
@@ -138,7 +138,7 @@ class SlidingRooms:
         row = asked.user.rooms.get(room.room_id)
         if known is not None and row is not None and (row.joined_from or 0) > known.upto:
             known = None  # joined (again) since: told like a new room
-        if known is not None and room.complete_from > known.upto and _is_to_be_told(room, config):
+        if known is not None and _is_to_be_told(room, config, known):
             known = None  # all members are wanted, and have come; or not all was true
         left = row is not None and row.membership in ("leave", "ban")
         upto = row.position if left and row is not None else asked.upto
@@ -182,6 +182,9 @@ class SlidingRooms:
             part.required = wish.pick(state)
         else:
             part.changed = await self._changed(part, known)
+            if known.from_outside:
+                own = (MEMBER, asked.user.user_id)
+                part.changed = {key: e for key, e in part.changed.items() if key == own}
             part.required = {key: e for key, e in part.changed.items() if wish.wants(key)}
             added = part.next_told.required_state - known.required_state
             if added:
@@ -236,9 +239,9 @@ class SlidingRooms:
         return found
 
 
-def _is_to_be_told(room: LiveRoom, config: RoomConfig) -> bool:
+def _is_to_be_told(room: LiveRoom, config: RoomConfig, known: ToldRoom) -> bool:
     """Whether a room is to be told anew, now that we have its whole state."""
-    if room.is_partial:
+    if room.is_partial or room.complete_from <= known.upto or known.from_outside:
         return False
     wish = StateWish(config.required, "")
     return room.corrected_from > 0 or wish.wants((MEMBER, ANY))
