@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from homeserver.backoff import Backoff
 from homeserver.clock import Clock
-from homeserver.errors import MatrixError
+from homeserver.errors import MatrixError, Unavailable
 from homeserver.json_types import JsonObject
 from homeserver.protocol.canonical_json import CanonicalJsonError, encode_lenient
 from homeserver.remote.availability import Availability
@@ -184,6 +184,9 @@ class Destination:
             try:
                 await self._send_once()
                 self._refusals = 0
+            except Unavailable as error:  # our database is away: the other server is not to blame
+                log.warning("not told", destination=self.name, reason=error.message)
+                await asyncio.sleep(AGAIN_SECONDS)
             except MatrixError as error:
                 log.info("not told", destination=self.name, reason=error.message)
                 self._failed(error)
