@@ -149,8 +149,7 @@ class OAuthClient:
         if not self.metadata:
             await self.discover()
         body = {k: v for k, v in {**METADATA, **more}.items() if v is not None}
-        url = self._here(self.metadata["registration_endpoint"])
-        async with self.http.post(url, json=body) as response:
+        async with self.http.post(self.here("registration"), json=body) as response:
             answer = await response.json()
             self.client_id = answer.get("client_id", self.client_id)
             return response.status, answer
@@ -173,8 +172,7 @@ class OAuthClient:
 
     async def post(self, endpoint: str, **fields: str) -> tuple[int, JsonObject]:
         """To one of the endpoints of the metadata."""
-        url = self._here(self.metadata[f"{endpoint}_endpoint"])
-        async with self.http.post(url, data=fields) as response:
+        async with self.http.post(self.here(endpoint), data=fields) as response:
             assert response.headers["Cache-Control"] == "no-store"
             return response.status, await response.json()
 
@@ -198,9 +196,10 @@ class OAuthClient:
         client.token, client.device_id = tokens["access_token"], self.device_id
         return client
 
-    def _here(self, url: str) -> str:
+    def here(self, endpoint: str) -> str:
+        """Where one of the endpoints of the metadata is in truth."""
         outside = str(self._server.config.public_baseurl).rstrip("/")
-        return self._server.url + url.removeprefix(outside)
+        return self._server.url + str(self.metadata[f"{endpoint}_endpoint"]).removeprefix(outside)
 
 
 async def code_for(client: OAuthClient, user: str, browser: Browser, **more: str | None) -> str:

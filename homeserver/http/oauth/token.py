@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from aiohttp.web import Response
+
 from homeserver.errors import InvalidParam, LimitExceeded, OAuthError, Unavailable, UnknownToken
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
@@ -24,15 +26,20 @@ endpoints = Endpoints(prefix=PREFIX, versions=())
 
 
 @endpoints.post("/token", auth=Auth.NONE, limit=Limit.NONE)
-async def token(call: Call) -> JsonObject:
+async def token(call: Call) -> JsonObject | Response:
     """client-server-api#authorisation-code-flow"""
-    clients = offered(call).clients
     try:
         call.parts.rate_limits.take(Limit.DEFAULT, call.address)
-    except LimitExceeded as error:
+        return await _granted(call)
+    except (LimitExceeded, Unavailable) as error:
         # "If the refresh fails due to a `4xx` HTTP status code from the server, the client should
-        # consider the session logged out": 429 too.
-        raise Unavailable(error.message, headers=error.headers) from None
+        # consider the session logged out." And it isn't JSON: matrix-js-sdk takes all errors of
+        # Matrix's form for such an end, older ones all that have an `error`.
+        return Response(status=503, text=error.message, headers=error.headers)
+
+
+async def _granted(call: Call) -> JsonObject:
+    clients = offered(call).clients
     sent = await read_parameters(call)
     grant_type = sent.get("grant_type")
     if grant_type is None:
