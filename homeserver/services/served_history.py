@@ -38,6 +38,14 @@ class _Links(msgspec.Struct):
     origin_server_ts: int
 
 
+class _Linked(Struct, frozen=True):
+    """An event and what it refers to."""
+
+    row: PduRow
+    prev_events: list[str]
+    depth: int
+
+
 _decode_links = msgspec.json.Decoder(_Links).decode
 
 
@@ -104,10 +112,10 @@ class ServedHistory:
         limit = max(1, min(limit, MAX_BACKFILL))
         async with self._database.connection() as connection:
             near = await pdu_store.history(connection, room.number, starts, limit)
-            known = {row.event_id: row for row in near}
+            known = _linked(near)
             # What isn't in the timeline (soft-failed, hidden) is known by those who refer to it.
-            cited = {id_ for row in near for id_ in _prev_events(row)}
-            known |= await pdu_store.by_ids(connection, cited.union(starts) - known.keys())
+            cited = {id_ for one in known.values() for id_ in one.prev_events}
+            await _read(connection, known, cited.union(starts))
             rows = await self._preceding(connection, room, known, starts, limit)
             return await self._visible(connection, origin, room, rows)
 
@@ -115,7 +123,7 @@ class ServedHistory:
         self,
         connection: Connection,
         room: LiveRoom,
-        known: dict[str, PduRow],
+        known: dict[str, _Linked],
         starts: Sequence[str],
         limit: int,
     ) -> list[PduRow]:
@@ -125,24 +133,19 @@ class ServedHistory:
         referencing the soft failed events"
         """
         seen = set(starts)
-        waiting = [(-_decode_links(known[i].json).depth, i) for i in seen if i in known]
+        waiting = [(-known[i].depth, i) for i in seen if i in known]
         heapq.heapify(waiting)
         found: list[PduRow] = []
         while waiting and len(found) < limit:
-            row = known[heapq.heappop(waiting)[1]]
-            if row.room_number != room.number or row.flags & Flag.OUTLIER:
+            one = known[heapq.heappop(waiting)[1]]
+            if one.row.room_number != room.number or one.row.flags & Flag.OUTLIER:
                 continue
-            if not row.flags & Flag.REJECTED:
-                found.append(row)
-            fresh = [id_ for id_ in _prev_events(row) if id_ not in seen]
+            if not one.row.flags & Flag.REJECTED:
+                found.append(one.row)
+            fresh = [id_ for id_ in one.prev_events if id_ not in seen]
             seen.update(fresh)
-            unknown = [id_ for id_ in fresh if id_ not in known]
-            if unknown:
-                known |= await pdu_store.by_ids(connection, unknown)
-            for event_id in fresh:
-                if event_id in known:
-                    depth = _decode_links(known[event_id].json).depth
-                    heapq.heappush(waiting, (-depth, event_id))
+            for event in await _read(connection, known, fresh):
+                heapq.heappush(waiting, (-event.depth, event.row.event_id))
         return found
 
     async def missing_events(self, origin: str, room_id: str, asked: MissingEvents) -> list[Raw]:
@@ -151,13 +154,16 @@ class ServedHistory:
         limit = max(1, min(asked.limit, MAX_MISSING))
         async with self._database.connection() as connection:
             near = await pdu_store.history(connection, room.number, asked.latest, 2 * limit)
-            known = {row.event_id: row for row in near}
-            known |= await pdu_store.by_ids(connection, asked.latest)
+            known = _linked(near)
             rows = await self._walk_back(connection, room, known, replace(asked, limit=limit))
             return await self._visible(connection, origin, room, rows[::-1])
 
     async def _walk_back(
-        self, connection: Connection, room: LiveRoom, known: dict[str, PduRow], asked: MissingEvents
+        self,
+        connection: Connection,
+        room: LiveRoom,
+        known: dict[str, _Linked],
+        asked: MissingEvents,
     ) -> list[PduRow]:
         """Breadth first from the latest events, the newest first.
 
@@ -166,23 +172,23 @@ class ServedHistory:
         follows aside. So it asks for the state at the event itself, which we have.
         """
         told = {*asked.earliest, *asked.latest}
-        level = [known[id_] for id_ in asked.latest if id_ in known]
-        level = [row for row in level if row.room_number == room.number]
+        latest = await _read(connection, known, asked.latest)
+        level = [one for one in latest if one.row.room_number == room.number]
         found: list[PduRow] = []
         while level and len(found) < asked.limit:
-            ids = {id_: None for row in level for id_ in _prev_events(row) if id_ not in told}
+            ids = {id_: None for one in level for id_ in one.prev_events if id_ not in told}
             level = [
-                row
-                for row in await _in_history(connection, known, ids)
-                if not row.flags & Flag.REJECTED
-                and _decode_links(row.json).depth >= asked.min_depth
+                one
+                for one in await _read(connection, known, ids)
+                if not one.row.flags & (Flag.REJECTED | Flag.OUTLIER)
+                and one.depth >= asked.min_depth
             ]
-            cited = {id_ for row in level for id_ in _prev_events(row)}
-            reachable = {row.event_id for row in await _in_history(connection, known, cited)}
+            cited = await _read(connection, known, {i for one in level for i in one.prev_events})
+            reachable = {o.row.event_id for o in cited if not o.row.flags & Flag.OUTLIER}
             reachable.update(asked.earliest)
-            level = [row for row in level if reachable.issuperset(_prev_events(row))]
+            level = [one for one in level if reachable.issuperset(one.prev_events)]
             told.update(ids)
-            found.extend(level)
+            found.extend(one.row for one in level)
         return found[: asked.limit]
 
     async def at_timestamp(self, origin: str, room_id: str, ts: int, backwards: bool) -> JsonObject:
@@ -260,15 +266,27 @@ async def pdu_auth_chain(connection: Connection, event_id: str) -> list[str]:
     return [id_ for id_ in chain if id_ != event_id]
 
 
-async def _in_history(
-    connection: Connection, known: dict[str, PduRow], event_ids: Iterable[str]
-) -> list[PduRow]:
-    """Those of the events that we have with their history; what was read is put into `known`."""
+async def _read(
+    connection: Connection, known: dict[str, _Linked], event_ids: Iterable[str]
+) -> list[_Linked]:
+    """Those of the events that we have; what wasn't `known` is read, and is then."""
     ids = list(event_ids)
     unknown = [id_ for id_ in ids if id_ not in known]
     if unknown:
-        known |= await pdu_store.by_ids(connection, unknown)
-    return [known[id_] for id_ in ids if id_ in known and not known[id_].flags & Flag.OUTLIER]
+        known |= _linked((await pdu_store.by_ids(connection, unknown)).values())
+    return [known[id_] for id_ in ids if id_ in known]
+
+
+def _linked(rows: Iterable[PduRow]) -> dict[str, _Linked]:
+    found = {}
+    for row in rows:
+        links = _decode_links(row.json)
+        prev_events = [
+            str(link[0]) if isinstance(link, list) and link else str(link)
+            for link in links.prev_events
+        ]
+        found[row.event_id] = _Linked(row, prev_events, links.depth)
+    return found
 
 
 def _pruned(row: PduRow, history: ServerHistory | None, erased: Container[str]) -> PduRow:
@@ -283,8 +301,3 @@ def _pruned(row: PduRow, history: ServerHistory | None, erased: Container[str]) 
     if row.sender not in erased and (history is None or history.allows(row.place)):
         return row
     return replace(row, is_redacted=True)
-
-
-def _prev_events(row: PduRow) -> list[str]:
-    links = _decode_links(row.json).prev_events
-    return [str(link[0]) if isinstance(link, list) and link else str(link) for link in links]
