@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden
+from homeserver.protocol.client_events import with_room_id
 from homeserver.requester import Requester
 from homeserver.store import account_data as account_data_store
 from homeserver.store import events as event_store
@@ -95,7 +96,7 @@ class OldSync:
         for room_id, room in rooms.items():
             receipts = visible_receipts(room.receipts_since(0), user_id)
             if receipts:
-                found.append(_in_room(room_id, receipt_event(receipts)))
+                found.append(with_room_id(receipt_event(receipts), room_id))
         return found
 
     def _presence(self, room_ids: Iterable[str], own_id: str | None = None) -> list[bytes]:
@@ -139,7 +140,7 @@ class OldSync:
         stored = await self._stream.rooms.event(row.event_id)
         if stored is None:
             return None
-        return _in_room(room_id, stored.client)
+        return with_room_id(stored.client, room_id)
 
     async def _snapshot(
         self,
@@ -250,14 +251,13 @@ class OldSync:
     ) -> list[Ordered]:
         found = []
         if since < room.typing_position <= upto:
-            found.append(
-                (room.typing_position * ORDER_STEP, _in_room(room.room_id, typing_event(room)))
-            )
+            event = with_room_id(typing_event(room), room.room_id)
+            found.append((room.typing_position * ORDER_STEP, event))
         await self._stream.rooms.load_receipts([room])
         receipts = visible_receipts(room.receipts_since(since), user_id)
         if receipts:
             last = max(row.position for row in receipts)
-            found.append((last * ORDER_STEP, _in_room(room.room_id, receipt_event(receipts))))
+            found.append((last * ORDER_STEP, with_room_id(receipt_event(receipts), room.room_id)))
         return found
 
     async def _invites(self, user: LiveUser, since: int) -> list[Ordered]:
@@ -282,7 +282,3 @@ def _account_data(rows: Iterable[AccountDataRow]) -> list[bytes]:
 
 def _array(events: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(events) + b"]"
-
-
-def _in_room(room_id: str, event: bytes) -> bytes:
-    return b'{"room_id":%b,%b' % (encode(room_id), event[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.json_types import JsonObject
+from homeserver.protocol.client_events import with_room_id
 from homeserver.protocol.event_types import MEMBER
 from homeserver.protocol.presence import UserPresence
 from homeserver.services.app_services.transaction import Move, Waiting
@@ -19,7 +20,7 @@ _encode = msgspec.json.encode
 
 def event_form(room_id: str, room: LiveRoom | None, stored: StoredEvent, now: int) -> Waiting:
     """An event of the timeline, with its age; `now` in milliseconds."""
-    json = b'{"room_id":%b,%b' % (_encode(room_id), stored.client_at(now)[1:])
+    json = with_room_id(stored.client_at(now), room_id)
     position = (stored.order or 0) // ORDER_STEP
     move = _move(room, stored) if stored.type == MEMBER else None
     return Waiting(position, json, room_id=room_id, move=move)
