@@ -182,13 +182,8 @@ async def test_after_a_crash_it_starts_on_the_postgres_that_was_left(
     assert process.events("adopting the PostgreSQL that was left running")
 
 
-def test_no_command_needs_what_it_does_not_use() -> None:
-    """`--help` must stay quick: it imports neither the server nor its libraries."""
-    code = (
-        "import sys, homeserver.cli;"
-        "heavy = {'aiohttp', 'asyncpg', 'PIL', 'rich', 'structlog', 'obstore'};"
-        "print(heavy & set(sys.modules))"
-    )
+def printed(code: str) -> str:
+    """What a Python process of its own prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -196,7 +191,17 @@ def test_no_command_needs_what_it_does_not_use() -> None:
         check=True,
         env=environment(),
     )
-    assert done.stdout.strip() == "set()"
+    return done.stdout.strip()
+
+
+def test_no_command_needs_what_it_does_not_use() -> None:
+    """`--help` must stay quick: it imports neither the server nor its libraries."""
+    code = (
+        "import sys, homeserver.cli;"
+        "heavy = {'aiohttp', 'asyncpg', 'PIL', 'rich', 'structlog', 'obstore'};"
+        "print(heavy & set(sys.modules))"
+    )
+    assert printed(code) == "set()"
 
 
 def test_the_server_carries_nothing_that_only_some_use() -> None:
@@ -206,14 +211,7 @@ def test_the_server_carries_nothing_that_only_some_use() -> None:
         " 'homeserver.store.embedded'};"
         "print(some & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment(),
-    )
-    assert done.stdout.strip() == "set()"
+    assert printed(code) == "set()"
 
 
 async def test_a_restored_database_gives_out_no_key_twice(

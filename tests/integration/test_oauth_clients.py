@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from homeserver.json_types import JsonObject
-from tests.conftest import StartServer
-from tests.support.oauth import METADATA, OPTIONS, Browser, OAuthClient, code_for, log_in
+from tests.support.oauth import METADATA, Browser, OAuthClient, code_for, log_in
 from tests.support.server import RunningServer
-
-
-@pytest.fixture
-async def oauth(start_server: StartServer) -> RunningServer:
-    server = await start_server(**OPTIONS)
-    await server.user("alice")
-    return server
 
 
 async def test_a_client_is_told_what_is_registered(oauth: RunningServer) -> None:

@@ -11,19 +11,11 @@ import pytest
 
 from homeserver.json_types import JsonObject
 from homeserver.services.oauth import device_codes
-from tests.conftest import StartServer
 from tests.support.client import refusal
-from tests.support.oauth import API, DEVICE, METADATA, OPTIONS, Browser, OAuthClient
+from tests.support.oauth import API, DEVICE, METADATA, Browser, OAuthClient
 from tests.support.server import RunningServer
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-
-
-@pytest.fixture
-async def oauth(start_server: StartServer) -> RunningServer:
-    server = await start_server(**OPTIONS)
-    await server.user("alice")
-    return server
 
 
 @pytest.fixture

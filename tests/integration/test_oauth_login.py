@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import parse_qsl, urlsplit
 
-import pytest
-
 from tests.conftest import StartServer
 from tests.support.client import PASSWORD, Client, Refused, refusal, until
 from tests.support.oauth import (
@@ -26,14 +24,6 @@ from tests.support.oauth import (
 from tests.support.server import RunningServer
 
 UNSTABLE = "urn:matrix:org.matrix.msc2967.client:"
-
-
-@pytest.fixture
-async def oauth(start_server: StartServer) -> RunningServer:
-    """A server with the OAuth 2.0 API, and alice's account."""
-    server = await start_server(**OPTIONS)
-    await server.user("alice")
-    return server
 
 
 async def test_switched_off_nothing_of_it_is_there(server: RunningServer) -> None:

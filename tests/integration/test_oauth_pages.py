@@ -18,14 +18,6 @@ from tests.support.server import RunningServer
 
 
 @pytest.fixture
-async def oauth(start_server: StartServer) -> RunningServer:
-    """A server with the OAuth 2.0 API, and alice's account."""
-    server = await start_server(**OPTIONS)
-    await server.user("alice")
-    return server
-
-
-@pytest.fixture
 async def client(oauth: RunningServer) -> OAuthClient:
     client = OAuthClient(oauth)
     await client.register()

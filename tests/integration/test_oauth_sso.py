@@ -7,22 +7,12 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-import pytest
-
 from homeserver.http.oauth.sso import with_token
-from tests.conftest import StartServer
 from tests.support.client import Client, refusal
-from tests.support.oauth import OPTIONS, OUTSIDE, Browser, Page
+from tests.support.oauth import OUTSIDE, Browser, Page
 from tests.support.server import RunningServer
 
 TARGET = "https://app.example.com/?a=b&loginToken=old"
-
-
-@pytest.fixture
-async def oauth(start_server: StartServer) -> RunningServer:
-    server = await start_server(**OPTIONS)
-    await server.user("alice")
-    return server
 
 
 async def opened(browser: Browser, target: str = TARGET, **more: str) -> Page:
