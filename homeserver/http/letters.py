@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
 from urllib.parse import parse_qs
 
-from homeserver.errors import ThreepidInUse, ThreepidNotFound
+from homeserver.errors import ThreepidAuthFailed, ThreepidInUse, ThreepidNotFound
 from homeserver.http.body import read_body
 from homeserver.http.call import Call
 from homeserver.http.rate_limits import Limit
 from homeserver.protocol.identifiers import folded_address
-from homeserver.services.mail_validation import Purpose, Request
+from homeserver.services.mail_validation import Proof, Purpose, Request
 
 MAX_FORM_BYTES = 10_000
 
@@ -31,15 +29,13 @@ async def ask_for_letter(call: Call, purpose: Purpose, request: Request) -> str:
     return await call.parts.mail_validation.ask(purpose, request)
 
 
+async def use_up_for_password(call: Call, proof: Proof) -> None:
+    """The proof serves for one new password only. Raises `ThreepidAuthFailed`."""
+    if not await call.parts.mail_validation.used(proof):
+        raise ThreepidAuthFailed("This address was confirmed for another change of the password")
+
+
 async def read_form(call: Call) -> dict[str, str]:
     """The (first) values of the fields of a form that was sent. Raises `TooLarge`."""
     body = await read_body(call.request, MAX_FORM_BYTES)
     return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
-
-
-def hidden_inputs(fields: Mapping[str, str]) -> str:
-    """What a form sends along without being asked, as HTML."""
-    return "".join(
-        f'<input type="hidden" name="{name}" value="{html.escape(value)}">'
-        for name, value in fields.items()
-    )

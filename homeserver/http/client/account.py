@@ -10,6 +10,7 @@ import msgspec
 from homeserver.errors import GuestAccessForbidden, OtherUser, ThreepidAuthFailed
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.letters import use_up_for_password
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.services.mail_validation import MAIL, Proof, Purpose
@@ -72,8 +73,7 @@ async def _proven_user(call: Call, results: Mapping[str, Any]) -> str:
         raise ThreepidAuthFailed("This address was not confirmed for a new password")
     if call.maybe_requester is not None and call.maybe_requester.user_id != user_id:
         raise OtherUser("This is another user's address")
-    if not await call.parts.mail_validation.used(proof):
-        raise ThreepidAuthFailed("This address was confirmed for another change of the password")
+    await use_up_for_password(call, proof)
     return user_id
 
 

@@ -13,7 +13,8 @@ from aiohttp.web import Response
 from homeserver.errors import NotFound, ThreepidInUse, ThreepidNotFound
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
-from homeserver.http.letters import ask_for_letter, hidden_inputs, read_form
+from homeserver.http.letters import ask_for_letter, read_form
+from homeserver.http.markup import hidden
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.services.mail_validation import MAIL, Purpose, Request
@@ -101,9 +102,9 @@ async def _letter(call: Call, address: str) -> str:
 
 def _mail_form(proof: JsonObject) -> str:
     """What is shown until the link in the letter was followed."""
-    hidden = hidden_inputs({name: str(proof.get(name, "")) for name in ("sid", "client_secret")})
+    fields = hidden({name: str(proof.get(name, "")) for name in ("sid", "client_secret")})
     text = "<p>Follow the link in the mail that was sent to you, then continue here.</p>"
-    return f'{text}<form method="post">{hidden}<p><button>Continue</button></p></form>'
+    return f'{text}<form method="post">{fields}<p><button>Continue</button></p></form>'
 
 
 def _form(stage: str) -> str:

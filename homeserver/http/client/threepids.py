@@ -23,7 +23,8 @@ from homeserver.errors import (
 )
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
-from homeserver.http.letters import ask_for_letter, hidden_inputs, read_form
+from homeserver.http.letters import ask_for_letter, read_form
+from homeserver.http.markup import hidden
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
 from homeserver.services.mail_validation import PAGE, Purpose, Request
@@ -200,10 +201,10 @@ async def show_confirmation(call: Call) -> Response:
     """What a mail's link leads to. A link alone confirms nothing: programs follow links, too."""
     sid, token = call.required_query("sid"), call.required_query("token")
     proof = await call.parts.mail_validation.awaited(sid, token)
-    hidden = hidden_inputs({"sid": sid, "token": token})
+    fields = hidden({"sid": sid, "token": token})
     return _page(
         f"<p>Somebody wants to {proof.purpose.value}: {html.escape(proof.address)}</p>"
-        f'<form method="post">{hidden}<p><button>It was me: go on</button></p></form>'
+        f'<form method="post">{fields}<p><button>It was me: go on</button></p></form>'
     )
 
 

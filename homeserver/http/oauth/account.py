@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from collections.abc import Awaitable, Callable
 
 from aiohttp.web import Response
+from msgspec import Struct
 
 from homeserver.errors import Forbidden, MatrixError, MissingParam, NotFound, UserSuspended
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.markup import NOTHING, Html, field, html, link, page, paragraph, problem
 from homeserver.http.oauth.account_devices import device_page, devices_page
 from homeserver.http.oauth.browser import (
     Browser,
@@ -17,9 +19,8 @@ from homeserver.http.oauth.browser import (
     shows_errors,
     signed_in_as,
 )
-from homeserver.http.oauth.markup import Html, field, html, joined, link, page, paragraph, problem
-from homeserver.http.oauth.metadata import ACCOUNT
-from homeserver.http.oauth.paths import PREFIX, local
+from homeserver.http.oauth.metadata import ACCOUNT, account_path
+from homeserver.http.oauth.paths import PREFIX
 from homeserver.http.oauth.sign_in import checked_password, sign_in_page, signed_in
 from homeserver.http.rate_limits import Limit
 from homeserver.store.accounts import Account
@@ -34,8 +35,8 @@ async def manage_account(call: Call) -> Response:
     browser = await browser_of(call)
     action, device_id = call.query("action") or "org.matrix.profile", call.query("device_id") or ""
     if browser.account is None:
-        query = urlencode({"action": action, "device_id": device_id})
-        return await sign_in_page(call, browser, local(browser.oauth, f"{ACCOUNT}?{query}"))
+        onward = account_path(browser.oauth, action, device_id=device_id)
+        return await sign_in_page(call, browser, onward)
     match action:
         case "org.matrix.profile":
             return await _profile_page(call, browser)
@@ -53,16 +54,16 @@ async def manage_account(call: Call) -> Response:
                 return await devices_page(call, browser)
             return await device_page(call, browser, device_id)
         case "org.matrix.account_deactivate":
-            return _deactivation_page(browser)
+            return _confirmation_page(browser, _DEACTIVATION)
         case "org.matrix.cross_signing_reset":
-            return _reset_page(browser)
+            return _confirmation_page(browser, _RESET)
     raise NotFound("There is no page for this")
 
 
 async def _profile_page(
     call: Call, browser: Browser, failure: MatrixError | None = None
 ) -> Response:
-    account = _account(browser)
+    account = browser.signed_in
     profile = await call.parts.profiles.get(account.user_id)
     addresses = [t.address for t in await call.parts.accounts.threepids(account.user_id)]
     name = browser.form(
@@ -81,7 +82,7 @@ async def _profile_page(
     shown = page(
         "Your account",
         problem(failure.message if failure else ""),
-        signed_in(browser, _path(browser, "org.matrix.profile")),
+        signed_in(browser, account_path(browser.oauth, "org.matrix.profile")),
         name,
         _picture(browser, profile.get("avatar_url")),
         paragraph(f"Mail addresses: {', '.join(addresses) or 'none'}"),
@@ -103,13 +104,11 @@ def _picture(browser: Browser, avatar_url: object) -> Html:
 
 
 def _links(browser: Browser) -> Html:
-    devices = link(_path(browser, "org.matrix.devices_list"), "Your devices")
-    end = link(_path(browser, "org.matrix.account_deactivate"), "Deactivate your account")
+    devices = link(account_path(browser.oauth, "org.matrix.devices_list"), "Your devices")
+    end = link(
+        account_path(browser.oauth, "org.matrix.account_deactivate"), "Deactivate your account"
+    )
     return html("<p>{devices} · {end}</p>", devices=devices, end=end)
-
-
-def _path(browser: Browser, action: str) -> str:
-    return local(browser.oauth, f"{ACCOUNT}?{urlencode({'action': action})}")
 
 
 def _choice(name: str, label: str) -> Html:
@@ -120,14 +119,8 @@ def _choice(name: str, label: str) -> Html:
     )
 
 
-def _account(browser: Browser) -> Account:
-    if browser.account is None:
-        raise Forbidden("You are not signed in any more: go back and sign in again")
-    return browser.account
-
-
 def _changes_profile(browser: Browser) -> Account:
-    account = _account(browser)
+    account = browser.signed_in
     if account.is_suspended:
         raise UserSuspended("You cannot do this while your account is suspended")
     return account
@@ -144,7 +137,7 @@ async def change_name(call: Call) -> Response:
         await call.parts.profiles.set(account.user_id, "displayname", sent["displayname"])
     else:
         await call.parts.profiles.delete(account.user_id, "displayname")
-    return browser.sent_to(_path(browser, "org.matrix.profile"))
+    return browser.sent_to(account_path(browser.oauth, "org.matrix.profile"))
 
 
 @endpoints.post(f"{ACCOUNT}/picture", auth=Auth.NONE, limit=Limit.NONE)
@@ -155,7 +148,7 @@ async def remove_picture(call: Call) -> Response:
     await sent_form(call, browser)
     account = _changes_profile(browser)
     await call.parts.profiles.delete(account.user_id, "avatar_url")
-    return browser.sent_to(_path(browser, "org.matrix.profile"))
+    return browser.sent_to(account_path(browser.oauth, "org.matrix.profile"))
 
 
 @endpoints.post(f"{ACCOUNT}/password", auth=Auth.NONE, limit=Limit.NONE)
@@ -164,7 +157,7 @@ async def change_password(call: Call) -> Response:
     """What devices that came by OAuth can't do at /account/password."""
     browser = await browser_of(call)
     sent = await sent_form(call, browser, Limit.LOGIN)
-    user_id = _account(browser).user_id
+    user_id = browser.signed_in.user_id
     try:
         await checked_password(call, user_id, sent.get("password", ""))
         if sent.get("new", "") != sent.get("again", ""):
@@ -180,76 +173,87 @@ async def change_password(call: Call) -> Response:
     return signed_in_as(browser.oauth, account).shown(done)
 
 
-def _password_form(browser: Browser, path: str, button: str, *more: Html) -> Html:
-    return browser.form(
-        f"{ACCOUNT}{path}",
-        field("password", "Your password", "password", autocomplete="current-password"),
-        joined(*more),
-        html("<p><button>{button}</button></p>", button=button),
-    )
+class _Confirmed(Struct, frozen=True):
+    """An action for which the user gives their password once more."""
+
+    action: str
+    path: str
+    title: str
+    warning: str
+    button: str
+    more: Html = NOTHING
 
 
-def _deactivation_page(browser: Browser, failure: str = "") -> Response:
+_DEACTIVATION = _Confirmed(
+    "org.matrix.account_deactivate",
+    f"{ACCOUNT}/deactivate",
+    "Deactivate your account?",
+    "You leave all rooms, and are logged out everywhere. It can't be undone, and nobody"
+    " gets your user name again.",
+    "Deactivate my account",
+    _choice("erase", "Show my messages to nobody who joins a room later"),
+)
+_RESET = _Confirmed(
+    "org.matrix.cross_signing_reset",
+    f"{ACCOUNT}/cross_signing_reset",
+    "Reset your digital identity?",
+    "Do so only if you have lost all your verified devices and your recovery key. Others"
+    " will have to verify you again, and you may lose your old encrypted messages.",
+    "Reset it",
+)
+
+
+def _confirmation_page(browser: Browser, asked: _Confirmed, failure: str = "") -> Response:
     shown = page(
-        "Deactivate your account?",
-        paragraph(
-            "You leave all rooms, and are logged out everywhere. It can't be undone, and nobody"
-            " gets your user name again."
-        ),
+        asked.title,
+        paragraph(asked.warning),
         problem(failure),
-        _password_form(
-            browser,
-            "/deactivate",
-            "Deactivate my account",
-            _choice("erase", "Show my messages to nobody who joins a room later"),
+        browser.form(
+            asked.path,
+            field("password", "Your password", "password", autocomplete="current-password"),
+            asked.more,
+            html("<p><button>{button}</button></p>", button=asked.button),
         ),
-        signed_in(browser, _path(browser, "org.matrix.account_deactivate")),
+        signed_in(browser, account_path(browser.oauth, asked.action)),
         status=403 if failure else 200,
     )
     return browser.shown(shown)
 
 
-@endpoints.post(f"{ACCOUNT}/deactivate", auth=Auth.NONE, limit=Limit.NONE)
+async def _confirmed(
+    call: Call, asked: _Confirmed, act: Callable[[Browser, dict[str, str]], Awaitable[str]]
+) -> Response:
+    """What is said when `act` has done it, or the page again."""
+    browser = await browser_of(call)
+    sent = await sent_form(call, browser, Limit.LOGIN)
+    user_id = browser.signed_in.user_id
+    try:
+        await checked_password(call, user_id, sent.get("password", ""))
+    except Forbidden as failure:
+        return _confirmation_page(browser, asked, failure.message)
+    return page("Done", paragraph(await act(browser, sent)))
+
+
+@endpoints.post(_DEACTIVATION.path, auth=Auth.NONE, limit=Limit.NONE)
 @shows_errors
 async def deactivate(call: Call) -> Response:
     """client-server-api#account-management-url-actions"""
-    browser = await browser_of(call)
-    sent = await sent_form(call, browser, Limit.LOGIN)
-    user_id = _account(browser).user_id
-    try:
-        await checked_password(call, user_id, sent.get("password", ""))
-    except Forbidden as failure:
-        return _deactivation_page(browser, failure.message)
-    await call.parts.accounts.deactivate(user_id, "erase" in sent)
-    browser.oauth.browsers.sign_out(browser.cookie)
-    return page("Done", paragraph("Your account is deactivated."))
+
+    async def act(browser: Browser, sent: dict[str, str]) -> str:
+        await call.parts.accounts.deactivate(browser.signed_in.user_id, "erase" in sent)
+        browser.oauth.browsers.sign_out(browser.cookie)
+        return "Your account is deactivated."
+
+    return await _confirmed(call, _DEACTIVATION, act)
 
 
-def _reset_page(browser: Browser, failure: str = "") -> Response:
-    shown = page(
-        "Reset your digital identity?",
-        paragraph(
-            "Do so only if you have lost all your verified devices and your recovery key. Others"
-            " will have to verify you again, and you may lose your old encrypted messages."
-        ),
-        problem(failure),
-        _password_form(browser, "/cross_signing_reset", "Reset it"),
-        signed_in(browser, _path(browser, "org.matrix.cross_signing_reset")),
-        status=403 if failure else 200,
-    )
-    return browser.shown(shown)
-
-
-@endpoints.post(f"{ACCOUNT}/cross_signing_reset", auth=Auth.NONE, limit=Limit.NONE)
+@endpoints.post(_RESET.path, auth=Auth.NONE, limit=Limit.NONE)
 @shows_errors
 async def allow_reset(call: Call) -> Response:
     """client-server-api#oauth-authentication"""
-    browser = await browser_of(call)
-    sent = await sent_form(call, browser, Limit.LOGIN)
-    user_id = _account(browser).user_id
-    try:
-        await checked_password(call, user_id, sent.get("password", ""))
-    except Forbidden as failure:
-        return _reset_page(browser, failure.message)
-    browser.oauth.resets.allow(user_id)
-    return page("Done", paragraph("Go back to your client within ten minutes to finish it."))
+
+    async def act(browser: Browser, _: dict[str, str]) -> str:
+        browser.oauth.resets.allow(browser.signed_in.user_id)
+        return "Go back to your client within ten minutes to finish it."
+
+    return await _confirmed(call, _RESET, act)

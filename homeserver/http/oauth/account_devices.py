@@ -6,17 +6,15 @@ client-server-api#account-management-url-actions
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlencode
 
 from aiohttp.web import Response
 
-from homeserver.errors import Forbidden
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.markup import Html, hidden, html, joined, link, page
 from homeserver.http.oauth.browser import Browser, browser_of, sent_form, shows_errors
-from homeserver.http.oauth.markup import Html, hidden, html, joined, link, page
-from homeserver.http.oauth.metadata import ACCOUNT
-from homeserver.http.oauth.paths import PREFIX, local
+from homeserver.http.oauth.metadata import ACCOUNT, account_path
+from homeserver.http.oauth.paths import PREFIX
 from homeserver.http.rate_limits import Limit
 from homeserver.store.devices import Device
 
@@ -25,29 +23,33 @@ endpoints = Endpoints(prefix=PREFIX, versions=())
 
 async def devices_page(call: Call, browser: Browser) -> Response:
     """All devices of who is signed in."""
-    devices = await call.parts.devices.of_user(_user_id(browser))
+    oauth = browser.oauth
+    devices = await call.parts.devices.of_user(browser.signed_in.user_id)
     lines = (
         html(
             "<li>{link}{seen}</li>\n",
-            link=link(_path(browser, "device_view", device.device_id), _name(device)),
+            link=link(
+                account_path(oauth, "org.matrix.device_view", device_id=device.device_id),
+                _name(device),
+            ),
             seen=_seen(device),
         )
         for device in devices
     )
-    back = link(_path(browser, "profile"), "Your account")
+    back = link(account_path(oauth, "org.matrix.profile"), "Your account")
     shown = page("Your devices", html("<ul>{l}</ul>", l=joined(*lines)), html("<p>{b}</p>", b=back))
     return browser.shown(shown)
 
 
 async def device_page(call: Call, browser: Browser, device_id: str) -> Response:
     """One of them, with a button that logs it out. Raises `NotFound`."""
-    device = await call.parts.devices.find(_user_id(browser), device_id)
+    device = await call.parts.devices.find(browser.signed_in.user_id, device_id)
     end = browser.form(
         f"{ACCOUNT}/device_delete",
         hidden({"device_id": device.device_id}),
         html("<p><button>Log this device out</button></p>"),
     )
-    back = link(_path(browser, "devices_list"), "All your devices")
+    back = link(account_path(browser.oauth, "org.matrix.devices_list"), "All your devices")
     about = html("<p>Device <code>{id}</code>{seen}.</p>", id=device.device_id, seen=_seen(device))
     return browser.shown(page(_name(device), about, end, html("<p>{b}</p>", b=back)))
 
@@ -58,21 +60,8 @@ async def delete_device(call: Call) -> Response:
     """client-server-api#account-management-url-actions"""
     browser = await browser_of(call)
     sent = await sent_form(call, browser)
-    await call.parts.sessions.delete_devices(_user_id(browser), [sent.get("device_id", "")])
-    return browser.sent_to(_path(browser, "devices_list"))
-
-
-def _user_id(browser: Browser) -> str:
-    if browser.account is None:
-        raise Forbidden("You are not signed in any more: go back and sign in again")
-    return browser.account.user_id
-
-
-def _path(browser: Browser, action: str, device_id: str = "") -> str:
-    query = {"action": f"org.matrix.{action}"}
-    if device_id:
-        query["device_id"] = device_id
-    return local(browser.oauth, f"{ACCOUNT}?{urlencode(query)}")
+    await call.parts.sessions.delete_devices(browser.signed_in.user_id, [sent.get("device_id", "")])
+    return browser.sent_to(account_path(browser.oauth, "org.matrix.devices_list"))
 
 
 def _name(device: Device) -> str:

@@ -17,15 +17,7 @@ from msgspec import Struct
 from homeserver.errors import NotFound, OAuthError
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
-from homeserver.http.oauth.browser import (
-    Browser,
-    browser_of,
-    parsed,
-    redirect,
-    sent_form,
-    shows_errors,
-)
-from homeserver.http.oauth.markup import (
+from homeserver.http.markup import (
     Html,
     html,
     joined,
@@ -33,6 +25,14 @@ from homeserver.http.oauth.markup import (
     page,
     paragraph,
     problem,
+)
+from homeserver.http.oauth.browser import (
+    Browser,
+    browser_of,
+    parsed,
+    redirect,
+    sent_form,
+    shows_errors,
 )
 from homeserver.http.oauth.paths import PREFIX, local
 from homeserver.http.oauth.sign_in import register_page, sign_in_page, signed_in
@@ -50,6 +50,11 @@ from homeserver.services.oauth.codes import Allowed
 from homeserver.services.oauth.parts import OAuthParts
 
 endpoints = Endpoints(prefix=PREFIX, versions=())
+
+DECISION = html(
+    '<p><button name="decision" value="allow">Allow</button>'
+    '<button name="decision" value="deny">Cancel</button></p>'
+)
 
 
 class Authorization(Struct, frozen=True):
@@ -144,13 +149,7 @@ def _onward(call: Call, oauth: OAuthParts) -> str:
 async def _consent_page(
     call: Call, browser: Browser, asked: Authorization, onward: str
 ) -> Response:
-    decision = browser.form(
-        onward.removeprefix(local(browser.oauth, "")),
-        html(
-            '<p><button name="decision" value="allow">Allow</button>'
-            '<button name="decision" value="deny">Cancel</button></p>'
-        ),
-    )
+    decision = browser.form(onward.removeprefix(local(browser.oauth, "")), DECISION)
     redirect_uri = asked.callback.redirect_uri
     return page(
         f"Let {asked.client.metadata.name} use your account?",

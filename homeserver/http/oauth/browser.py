@@ -20,7 +20,7 @@ from msgspec import Struct
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, Unrecognized
 from homeserver.http.body import read_body
 from homeserver.http.call import Call
-from homeserver.http.oauth.markup import Html, form, hidden, page, problem
+from homeserver.http.markup import Html, form, hidden, page, problem
 from homeserver.http.oauth.paths import local, offered
 from homeserver.http.rate_limits import Limit
 from homeserver.protocol.oauth.requests import single
@@ -41,6 +41,13 @@ class Browser(Struct, frozen=True):
     oauth: OAuthParts
     cookie: str
     account: Account | None
+
+    @property
+    def signed_in(self) -> Account:
+        """The account. Raises `Forbidden`."""
+        if self.account is None:
+            raise Forbidden("You are not signed in any more: go back and sign in again")
+        return self.account
 
     @property
     def form_check(self) -> str:

@@ -9,7 +9,8 @@ from aiohttp.web import Response
 from homeserver.errors import OAuthError
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
-from homeserver.http.oauth.authorize import about_client, about_device
+from homeserver.http.markup import field, hidden, html, page, paragraph, problem
+from homeserver.http.oauth.authorize import DECISION, about_client, about_device
 from homeserver.http.oauth.browser import (
     Browser,
     browser_of,
@@ -17,7 +18,6 @@ from homeserver.http.oauth.browser import (
     sent_form,
     shows_errors,
 )
-from homeserver.http.oauth.markup import field, hidden, html, page, paragraph, problem
 from homeserver.http.oauth.paths import PREFIX, local, offered, url
 from homeserver.http.oauth.sign_in import sign_in_page, signed_in
 from homeserver.http.rate_limits import Limit
@@ -111,14 +111,7 @@ async def _consent_page(call: Call, browser: Browser, user_code: str, pending: P
         ),
         about_client(client.metadata),
         await about_device(call, browser, pending.scope),
-        browser.form(
-            "/link",
-            hidden({"user_code": user_code}),
-            html(
-                '<p><button name="decision" value="allow">Allow</button>'
-                '<button name="decision" value="deny">Cancel</button></p>'
-            ),
-        ),
+        browser.form("/link", hidden({"user_code": user_code}), DECISION),
         signed_in(browser, _onward(browser, user_code)),
     )
     return browser.shown(shown)

@@ -12,9 +12,9 @@ from aiohttp.web import Response
 from homeserver.errors import MatrixError, MissingParam, NotFound, ThreepidAuthFailed
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
-from homeserver.http.letters import ask_for_letter
+from homeserver.http.letters import ask_for_letter, use_up_for_password
+from homeserver.http.markup import field, hidden, html, link, page, paragraph, problem
 from homeserver.http.oauth.browser import Browser, browser_of, sent_form, shows_errors
-from homeserver.http.oauth.markup import field, hidden, html, link, page, paragraph, problem
 from homeserver.http.oauth.paths import PREFIX
 from homeserver.http.oauth.sign_in import LOST_PASSWORD, checked_onward
 from homeserver.http.rate_limits import Limit
@@ -67,14 +67,14 @@ async def set_password(call: Call) -> Response:
 async def _set(call: Call, sent: dict[str, str]) -> None:
     if sent.get("new", "") != sent.get("again", ""):
         raise MissingParam("The two passwords are not the same")
-    validation = call.parts.mail_validation
     sid, secret = sent.get("sid", ""), sent.get("client_secret", "")
-    proof = await validation.proven(sid, secret, Purpose.PASSWORD)
+    proof = await call.parts.mail_validation.proven(sid, secret, Purpose.PASSWORD)
     user_id = await call.parts.accounts.owner_of_mail(proof.address)
     if user_id is None:
         raise ThreepidAuthFailed("No account has this address any more")
+    call.parts.accounts.check_new_password(sent.get("new", ""))
+    await use_up_for_password(call, proof)
     await call.parts.accounts.set_password(user_id, sent.get("new", ""))
-    await validation.used(proof)
     # Whoever knew the old password may be logged in: as at /account/password.
     await call.parts.sessions.delete_all_devices(user_id)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints, Resource
-from homeserver.http.oauth.paths import PREFIX, offered, url
+from homeserver.http.oauth.paths import PREFIX, local, offered, url
 from homeserver.json_types import JsonObject
 from homeserver.protocol.oauth.clients import GRANT_TYPES
 from homeserver.protocol.oauth.requests import RESPONSE_MODES
@@ -68,6 +70,11 @@ async def auth_issuer(call: Call) -> JsonObject:
 async def discovery_document(call: Call) -> JsonObject:
     """RFC 8414, section 3: the same, where those look who know only the issuer."""
     return await auth_metadata(call)
+
+
+def account_path(oauth: OAuthParts, action: str, **more: str) -> str:
+    """The page for one of the actions."""
+    return local(oauth, f"{ACCOUNT}?{urlencode({'action': action, **more})}")
 
 
 def reset_url(oauth: OAuthParts) -> str:

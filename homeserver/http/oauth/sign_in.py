@@ -13,6 +13,7 @@ from aiohttp.web import Response
 from homeserver.errors import Forbidden, MatrixError, MissingParam, UserLocked
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.markup import NOTHING, Html, field, hidden, html, link, page, problem
 from homeserver.http.oauth.browser import (
     Browser,
     browser_of,
@@ -21,7 +22,6 @@ from homeserver.http.oauth.browser import (
     shows_errors,
     signed_in_as,
 )
-from homeserver.http.oauth.markup import NOTHING, Html, field, hidden, html, link, page, problem
 from homeserver.http.oauth.paths import PREFIX, local
 from homeserver.http.rate_limits import Limit
 from homeserver.json_types import JsonObject
@@ -101,11 +101,12 @@ async def register_page(
     call: Call, browser: Browser, onward: str, failure: MatrixError | None = None
 ) -> Response:
     """The form with which somebody makes an account; then they go on to `onward`."""
-    if not await call.parts.registration.is_possible():
+    back = html("<p>{link}</p>", link=link(onward, "I have an account"))
+    try:
+        stages = await _registration_stages(call)
+    except Forbidden:
         sorry = problem("Nobody can make an account here by themselves.")
-        back = html("<p>{link}</p>", link=link(onward, "I have an account"))
         return browser.shown(page("Make an account", sorry, back, status=403))
-    stages = await _registration_stages(call)
     token = field("token", "Registration token") if _TOKEN in stages else NOTHING
     server = html("<p>On <code>{name}</code>.</p>", name=call.parts.config.server_name)
     made = browser.form(
@@ -117,7 +118,6 @@ async def register_page(
         token,
         html("<p><button>Make the account</button></p>"),
     )
-    back = html("<p>{link}</p>", link=link(onward, "I have an account"))
     why = problem(failure.message if failure else "")
     status = failure.status if failure else 200
     return browser.shown(page("Make an account", server, why, made, back, status=status))

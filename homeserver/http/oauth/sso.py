@@ -13,9 +13,9 @@ from aiohttp.web import Response
 from homeserver.errors import InvalidParam, MissingParam
 from homeserver.http.call import Call
 from homeserver.http.endpoint import Auth, Endpoints
+from homeserver.http.markup import hidden, html, page
 from homeserver.http.oauth.authorize import shown_target, target_source
 from homeserver.http.oauth.browser import Browser, browser_of, redirect, sent_form, shows_errors
-from homeserver.http.oauth.markup import hidden, html, page
 from homeserver.http.oauth.paths import PREFIX, local, offered, url
 from homeserver.http.oauth.sign_in import register_page, sign_in_page, signed_in
 from homeserver.http.rate_limits import Limit
@@ -49,12 +49,16 @@ async def sign_in_for_client(call: Call) -> Response:
     """client-server-api#client-login-via-sso"""
     browser = await browser_of(call)
     target = checked_target(call.query("redirectUrl") or "")
-    onward = local(browser.oauth, f"/sso?{urlencode({'redirectUrl': target})}")
+    onward = _onward(browser, target)
     if (call.query("action") or "").lower() == "register":
         return await register_page(call, browser, onward)
     if browser.account is None:
         return await sign_in_page(call, browser, onward)
     return browser.shown(_confirmation(browser, target, onward))
+
+
+def _onward(browser: Browser, target: str) -> str:
+    return local(browser.oauth, f"/sso?{urlencode({'redirectUrl': target})}")
 
 
 def _confirmation(browser: Browser, target: str, onward: str) -> Response:
@@ -83,8 +87,7 @@ async def continue_to_client(call: Call) -> Response:
     sent = await sent_form(call, browser)
     target = checked_target(sent.get("redirectUrl", ""))
     if browser.account is None:
-        onward = local(browser.oauth, f"/sso?{urlencode({'redirectUrl': target})}")
-        return await sign_in_page(call, browser, onward)
+        return await sign_in_page(call, browser, _onward(browser, target))
     token = call.parts.login_tokens.issue(browser.account.user_id, SSO_LIFETIME_MS)
     return redirect(with_token(target, token))
 

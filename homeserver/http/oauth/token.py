@@ -56,24 +56,21 @@ async def _granted(call: Call) -> JsonObject:
 
 async def _for_code(call: Call, client: Client, sent: Mapping[str, str]) -> JsonObject:
     code = _required(sent, "code")
-    allowed = offered(call).codes.redeem(code, sent)
-    if allowed is None:
-        await call.parts.sessions.end_family(family_of(code))
-        raise OAuthError("invalid_grant", "The code is not known, or was used already")
-    return await _logged_in(call, client, allowed, family_of(code))
+    return await _logged_in(call, client, code, offered(call).codes.redeem(code, sent))
 
 
 async def _for_device_code(call: Call, client: Client, sent: Mapping[str, str]) -> JsonObject:
     code = _required(sent, "device_code")
     allowed = offered(call).device_codes.poll(code, client.client_id)
+    return await _logged_in(call, client, code, allowed)
+
+
+async def _logged_in(call: Call, client: Client, code: str, allowed: Allowed | None) -> JsonObject:
+    """The tokens of the device that the code allowed. Raises OAuthError `invalid_grant`."""
+    family = family_of(code)
     if allowed is None:
-        await call.parts.sessions.end_family(family_of(code))
+        await call.parts.sessions.end_family(family)
         raise OAuthError("invalid_grant", "The code is not known, or was used already")
-    return await _logged_in(call, client, allowed, family_of(code))
-
-
-async def _logged_in(call: Call, client: Client, allowed: Allowed, family: str) -> JsonObject:
-    """The tokens of the device that was allowed. Raises OAuthError `invalid_grant`."""
     account = await call.parts.accounts.find(allowed.user_id)
     if account is None or account.is_deactivated or account.is_locked:
         raise OAuthError("invalid_grant", "The account can not be used any more")
